@@ -1,0 +1,1 @@
+"""Which case next: entropies, groups' performance, weights and ranking; NumPy and SciPy only."""

@@ -1,0 +1,78 @@
+"""Where in a volume the model is least certain."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from fair_strategy.metrics.checks import as_affine
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A local maximum of an entropy map.
+
+    Attributes:
+        position_mm: centre of its voxel, RAS mm.
+        value: entropy there, in nats.
+    """
+
+    position_mm: tuple[float, float, float]
+    value: float
+
+
+def uncertainty_peaks(
+    entropy_map: ArrayLike, affine: ArrayLike, *, count: int = 3, min_distance_mm: float = 6.0
+) -> tuple[Peak, ...]:
+    """The highest local maxima (26 neighbours) of an entropy map that keep a distance.
+
+    Taken greedily, highest first; of equal ones the first by RAS position, so that the result does
+    not depend on how the volume is stored.
+
+    Args:
+        entropy_map: (I, J, K), in nats.
+        affine: 4x4, voxel indices to RAS mm.
+        count: at most so many, 0 or more.
+        min_distance_mm: between any two, 0 or more.
+    Returns:
+        Up to `count` peaks, highest first; fewer where the map has no more, none where it is 0.
+    Raises:
+        ValueError: if an argument is not of that kind.
+    """
+    values = np.asarray(entropy_map)
+    matrix = as_affine(affine)
+    _check(values, count, min_distance_mm)
+    voxels = np.argwhere(_local_maxima(values))
+    heights = values[tuple(voxels.T)].astype(np.float64)
+    positions = voxels @ matrix[:3, :3].T + matrix[:3, 3]
+    rounded = np.round(positions, 6)  # ties by position, not by the affine's rounding
+    order = np.lexsort((*rounded.T[::-1], -heights))
+    peaks: list[Peak] = []
+    while order.size and len(peaks) < count:
+        top = positions[order[0]]
+        x, y, z = (float(coordinate) for coordinate in top)
+        peaks.append(Peak((x, y, z), float(heights[order[0]])))
+        distance = np.linalg.norm(positions[order] - top, axis=1)
+        order = order[(distance >= min_distance_mm) & (distance > 0)]
+    return tuple(peaks)
+
+
+def _local_maxima(values: NDArray[np.floating]) -> NDArray[np.bool_]:
+    if values.size == 0:
+        return np.zeros(values.shape, dtype=np.bool_)
+    single = values.astype(np.float32) if values.dtype == np.float16 else values
+    highest = ndimage.maximum_filter(single, size=3, mode="nearest")
+    maxima: NDArray[np.bool_] = (single == highest) & (single > 0)
+    return maxima
+
+
+def _check(values: NDArray[np.floating], count: int, min_distance_mm: float) -> None:
+    if values.ndim != 3:
+        raise ValueError(f"entropy_map must be (I, J, K), got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError("entropy_map must be finite; it holds NaN or inf")
+    if count < 0:
+        raise ValueError(f"count must be 0 or more, got {count!r}")
+    if not np.isfinite(min_distance_mm) or min_distance_mm < 0:
+        raise ValueError(f"min_distance_mm must be 0 or more, got {min_distance_mm!r}")

@@ -1,0 +1,62 @@
+"""The region of a volume whose entropy counts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from fair_strategy.metrics.checks import as_spacing, bounding_box
+
+FOREGROUND = 0.5
+_ROUNDING = 1 + 1e-9  # three steps of 0.1 mm are within 0.3 mm
+
+
+def region_of_interest(
+    foreground_probability: ArrayLike,
+    *,
+    spacing_mm: Sequence[float],
+    margin_mm: float,
+    probability_threshold: float,
+) -> NDArray[np.bool_]:
+    """Predicted mask (p >= 0.5) dilated by a margin, united with the voxels of p >= a threshold.
+
+    Args:
+        foreground_probability: (I, J, K), in [0, 1].
+        spacing_mm: three voxel edges.
+        margin_mm: Euclidean distance from the nearest mask voxel's centre that still belongs, 0 or
+            more; the spacing may differ between the axes.
+        probability_threshold: above 0, to 1; low, so that doubtful voxels far away count.
+    Returns:
+        (I, J, K), boolean; empty if no voxel reaches either threshold.
+    Raises:
+        ValueError: if an argument is not of that kind.
+    References:
+        docs/method.md#entropy-of-a-case.
+    """
+    p = np.asarray(foreground_probability)
+    spacing = as_spacing(spacing_mm)
+    _check(p, margin_mm, probability_threshold)
+    region: NDArray[np.bool_] = p >= probability_threshold
+    mask = p >= FOREGROUND
+    if mask.any():
+        reach = [int(step) for step in np.ceil(margin_mm * _ROUNDING / spacing)]
+        box = bounding_box(mask, pad=reach)
+        distance = ndimage.distance_transform_edt(~mask[box], sampling=spacing)
+        region[box] |= distance <= margin_mm * _ROUNDING
+    return region
+
+
+def _check(p: NDArray[np.floating], margin_mm: float, probability_threshold: float) -> None:
+    if p.ndim != 3:
+        raise ValueError(f"foreground_probability must be (I, J, K), got shape {p.shape}")
+    if p.size and not (p.min() >= 0 and p.max() <= 1):  # NaN fails it too
+        raise ValueError(
+            f"foreground_probability must lie in [0, 1], got {p.min():g} to {p.max():g}"
+        )
+    if not np.isfinite(margin_mm) or margin_mm < 0:
+        raise ValueError(f"margin_mm must be a number from 0 upwards, got {margin_mm!r}")
+    if not 0 < probability_threshold <= 1:
+        raise ValueError(
+            f"probability_threshold must lie above 0 and at most at 1, got {probability_threshold!r}"
+        )

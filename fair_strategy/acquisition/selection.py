@@ -1,0 +1,327 @@
+"""The order in which cases are served."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+REASONS = ("", "implausible", "audit", "quota", "validation")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A case that can be served.
+
+    Attributes:
+        case_id: of one scan.
+        subgroup: of its person.
+        case_entropy: in nats, 0 or more; NaN where it is not scored yet.
+        flags: what makes its prediction implausible; empty if nothing does.
+    """
+
+    case_id: str
+    subgroup: str
+    case_entropy: float
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RankedCase:
+    """A case at its place in the order.
+
+    Attributes:
+        case_id: of one scan.
+        subgroup: of its person.
+        case_entropy: in nats, as it was scored; NaN where it was not.
+        weight: of its subgroup.
+        utility: weight x case entropy; for an implausible case weight x the pool's largest entropy.
+        reason: why it stands here: "" (by utility), "implausible", "audit" (drawn at random),
+            "quota" (before a case of higher utility), "validation".
+    """
+
+    case_id: str
+    subgroup: str
+    case_entropy: float
+    weight: float
+    utility: float
+    reason: str
+
+
+def rank(
+    candidates: Sequence[Candidate],
+    weights: Mapping[str, float],
+    *,
+    rng: np.random.Generator,
+    quota_batch: int | None = None,
+    audit_every: int | None = None,
+    first: Collection[str] = (),
+) -> list[RankedCase]:
+    """Candidates in the order of serving: validation, implausible, by utility, not yet scored.
+
+    - validation: the cases of `first`, in random order.
+    - implausible: the flagged cases by utility, with the pool's largest entropy in place of theirs.
+    - by utility: weight x entropy, highest first, with quotas and audit slots if asked for.
+    - not yet scored: the cases of NaN entropy, in random order.
+
+    Quotas: the numbers of a batch's cases per group follow weight_g / sum of the weights over the
+    groups that still have cases (largest remainder); between two models the head would otherwise be
+    of one group only. Audit slots: every so-manieth place by utility goes to a case drawn uniformly
+    from what is left of a group, the group being drawn by the same quotas.
+
+    Args:
+        candidates: with unique ids; the order does not matter.
+        weights: of every subgroup among them, 0 or more.
+        rng: breaks ties and draws; the same state gives the same order.
+        quota_batch: cases a batch, 1 or more; None for no quotas.
+        audit_every: distance of the audit slots, 1 or more; None for none.
+        first: case ids to serve before all others; ids that are no candidates are passed over.
+    Returns:
+        Every candidate once. Equal utilities: by entropy, then at random.
+    Raises:
+        ValueError: for a repeated id, a subgroup without weight, a negative or infinite entropy or
+            weight, or a batch or distance below 1.
+    References:
+        docs/method.md#selection.
+    """
+    _check(candidates, weights, quota_batch, audit_every)
+    pool = _shuffled(candidates, rng)
+    firsts = [c for c in pool if c.case_id in set(first)]
+    others = [c for c in pool if c.case_id not in set(first)]
+    flagged = [c for c in others if c.flags]
+    scored = [c for c in others if not c.flags and not np.isnan(c.case_entropy)]
+    unscored = [c for c in others if not c.flags and np.isnan(c.case_entropy)]
+    queues = _Queues([_ranked(c, weights, "") for c in scored], weights, rng)
+    return [
+        *(_ranked(c, weights, "validation") for c in firsts),
+        *_implausible(flagged, weights, others),
+        *queues.drain(quota_batch=quota_batch, audit_every=audit_every),
+        *(_ranked(c, weights, "") for c in unscored),
+    ]
+
+
+def balanced_random(
+    case_ids: Sequence[str], groups: Sequence[str], *, rng: np.random.Generator
+) -> list[str]:
+    """Cases in random order, one of each group in turn as long as the groups last.
+
+    Args:
+        case_ids: unique; their order does not matter.
+        groups: their subgroups, as many.
+        rng: the order of the cases in a group, and of the groups in each turn.
+    Returns:
+        Every case once.
+    Raises:
+        ValueError: for a repeated id, or if the two are not as many.
+    """
+    if len(case_ids) != len(groups):
+        raise ValueError(f"got {len(case_ids)} case_ids and {len(groups)} groups; give as many")
+    _check_unique(case_ids)
+    pairs = sorted(zip(case_ids, groups, strict=True))
+    waiting: dict[str, list[str]] = {group: [] for group in sorted(set(groups))}
+    for index in rng.permutation(len(pairs)):
+        waiting[pairs[index][1]].append(pairs[index][0])
+    order: list[str] = []
+    while waiting:
+        names = list(waiting)
+        order += [waiting[names[turn]].pop() for turn in rng.permutation(len(names))]
+        waiting = {name: cases for name, cases in waiting.items() if cases}
+    return order
+
+
+def percentiles(values: ArrayLike) -> NDArray[np.float64]:
+    """Percentage of the values below each one, equal ones (itself too) counted half.
+
+    Args:
+        values: (N,); NaN stays NaN and does not count.
+    Returns:
+        (N,), above 0 and below 100; 50 for a single value.
+    Raises:
+        ValueError: if values is not one-dimensional.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"values must be one-dimensional, got shape {array.shape}")
+    result = np.full(array.shape, np.nan)
+    known = ~np.isnan(array)
+    _, place, counts = np.unique(array[known], return_inverse=True, return_counts=True)
+    if place.size:
+        result[known] = (100.0 * (np.cumsum(counts) - counts / 2) / place.size)[place]
+    return result
+
+
+class _Queues:
+    """The scored cases of each group, best first, to be taken one by one."""
+
+    def __init__(
+        self, cases: list[RankedCase], weights: Mapping[str, float], rng: np.random.Generator
+    ) -> None:
+        self._weights = weights
+        self._rng = rng
+        self._cases: dict[str, list[RankedCase]] = {c.subgroup: [] for c in cases}
+        # Stable: equal ones keep the random order in which they came.
+        for case in sorted(cases, key=lambda c: (c.utility, c.case_entropy)):
+            self._cases[case.subgroup].append(case)  # ascending, so that the best pops cheaply
+        self._random = {c.case_id: place for place, c in enumerate(cases)}
+
+    def drain(self, *, quota_batch: int | None, audit_every: int | None) -> list[RankedCase]:
+        order: list[RankedCase] = []
+        total = sum(map(len, self._cases.values()))
+        while len(order) < total:
+            size = min(quota_batch or 1, total - len(order))
+            places = range(len(order) + 1, len(order) + size + 1)
+            audits = [bool(audit_every) and place % (audit_every or 1) == 0 for place in places]
+            order += self._batch(audits, with_quotas=quota_batch is not None)
+        return order
+
+    def _batch(self, audits: list[bool], *, with_quotas: bool) -> list[RankedCase]:
+        """One batch; the groups of its audit slots are drawn before its best cases are taken."""
+        left = {group: len(cases) for group, cases in sorted(self._cases.items()) if cases}
+        if with_quotas:
+            slots = quotas(len(audits), self._weights, left, self._rng)
+        else:
+            slots = dict(left)
+        audit_groups = self._draw_audit_groups(sum(audits), slots, by_slots=with_quotas)
+        return [
+            self._take_any(audit_groups.pop()) if is_audit else self._take_best(slots)
+            for is_audit in audits
+        ]
+
+    def _draw_audit_groups(
+        self, number: int, slots: dict[str, int], *, by_slots: bool
+    ) -> list[str]:
+        """Groups of the batch's audit slots; each takes one of its group's slots."""
+        drawn = []
+        for _ in range(number):
+            names = [group for group, free in slots.items() if free]
+            shares = _shares(slots if by_slots else self._weights, names)
+            group = names[int(self._rng.choice(len(names), p=shares))]
+            slots[group] -= 1
+            drawn.append(group)
+        return drawn
+
+    def _take_any(self, group: str) -> RankedCase:
+        case = self._cases[group].pop(int(self._rng.integers(len(self._cases[group]))))
+        return _with_reason(case, "audit")
+
+    def _take_best(self, slots: dict[str, int]) -> RankedCase:
+        heads = [cases[-1] for cases in self._cases.values() if cases]
+        case = max((c for c in heads if slots.get(c.subgroup)), key=self._urgency)
+        slots[case.subgroup] -= 1
+        self._cases[case.subgroup].pop()
+        overtakes = any(other.utility > case.utility for other in heads)
+        return _with_reason(case, "quota") if overtakes else case
+
+    def _urgency(self, case: RankedCase) -> tuple[float, float, int]:
+        return case.utility, case.case_entropy, self._random[case.case_id]
+
+
+def quotas(
+    size: int, weights: Mapping[str, float], left: Mapping[str, int], rng: np.random.Generator
+) -> dict[str, int]:
+    """A batch's places shared out among the groups by weight, by largest remainder.
+
+    Args:
+        size: places, 0 or more.
+        weights: of the groups.
+        left: cases that each group still has; no group gets more, the rest goes to the others.
+        rng: breaks ties of equal remainders.
+    Returns:
+        Places a group, with sum min(size, sum of left). Groups of weight 0 get places only when no
+        other group has cases, and then equally.
+    """
+    result = dict.fromkeys(sorted(left), 0)
+    waiting = [group for group in result if left[group] > 0]
+    while waiting:
+        exact = dict(zip(waiting, size * _shares(weights, waiting), strict=True))
+        full = [group for group in waiting if exact[group] >= left[group]]
+        if not full:
+            result.update(_largest_remainder(exact, size, rng))
+            break
+        for group in full:
+            result[group] = left[group]
+            size -= left[group]
+        waiting = [group for group in waiting if group not in full]
+    return result
+
+
+def _largest_remainder(
+    exact: Mapping[str, float], size: int, rng: np.random.Generator
+) -> dict[str, int]:
+    # Rounded, so that 2.9999999999999996 of 3 counts as 3 and equal remainders tie.
+    whole = {group: int(np.floor(round(share, 9))) for group, share in exact.items()}
+    ties = dict(zip(exact, rng.permutation(len(exact)).tolist(), strict=True))
+    by_remainder = sorted(
+        exact, key=lambda group: (-round(exact[group] - whole[group], 9), ties[group])
+    )
+    for group in by_remainder[: size - sum(whole.values())]:
+        whole[group] += 1
+    return whole
+
+
+def _shares(weights: Mapping[str, float], names: list[str]) -> NDArray[np.float64]:
+    own = np.array([weights[name] for name in names], dtype=np.float64)
+    total = own.sum()
+    return own / total if total > 0 else np.full(len(names), 1 / len(names))
+
+
+def _shuffled(candidates: Sequence[Candidate], rng: np.random.Generator) -> list[Candidate]:
+    """In random order that does not depend on the order in which they came."""
+    by_id = sorted(candidates, key=lambda c: c.case_id)
+    return [by_id[index] for index in rng.permutation(len(by_id))]
+
+
+def _implausible(
+    flagged: list[Candidate], weights: Mapping[str, float], pool: list[Candidate]
+) -> list[RankedCase]:
+    entropies = [c.case_entropy for c in pool if not np.isnan(c.case_entropy)]
+    largest = max(entropies, default=float("nan"))
+    # Weight alone orders them, as all have one entropy here; sorted() keeps random ties.
+    ordered = sorted(flagged, key=lambda c: -weights[c.subgroup])
+    return [_ranked(c, weights, "implausible", entropy=largest) for c in ordered]
+
+
+def _ranked(
+    candidate: Candidate, weights: Mapping[str, float], reason: str, entropy: float | None = None
+) -> RankedCase:
+    weight = float(weights[candidate.subgroup])
+    own = float(candidate.case_entropy)
+    utility = weight * (own if entropy is None else entropy)
+    return RankedCase(candidate.case_id, candidate.subgroup, own, weight, utility, reason)
+
+
+def _with_reason(case: RankedCase, reason: str) -> RankedCase:
+    return RankedCase(
+        case.case_id, case.subgroup, case.case_entropy, case.weight, case.utility, reason
+    )
+
+
+def _check(
+    candidates: Sequence[Candidate],
+    weights: Mapping[str, float],
+    quota_batch: int | None,
+    audit_every: int | None,
+) -> None:
+    for name, number in (("quota_batch", quota_batch), ("audit_every", audit_every)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name} must be 1 or more, or None, got {number!r}")
+    for group, weight in weights.items():
+        if not np.isfinite(weight) or weight < 0:
+            raise ValueError(f"weight of {group!r} must be 0 or more, got {weight!r}")
+    _check_unique([c.case_id for c in candidates])
+    for candidate in candidates:
+        if candidate.subgroup not in weights:
+            raise ValueError(
+                f"no weight for subgroup {candidate.subgroup!r}; weights has {sorted(weights)}"
+            )
+        if candidate.case_entropy < 0 or np.isinf(candidate.case_entropy):
+            raise ValueError(
+                f"case_entropy of {candidate.case_id} must be 0 or more, or NaN, "
+                f"got {candidate.case_entropy!r}"
+            )
+
+
+def _check_unique(case_ids: Sequence[str]) -> None:
+    if len(set(case_ids)) != len(case_ids):
+        repeated = sorted({c for c in case_ids if list(case_ids).count(c) > 1})
+        raise ValueError(f"case ids must be unique, got {repeated[:5]} more than once")

@@ -1,0 +1,1 @@
+"""Measures of overlap, surface distance and fairness; NumPy and SciPy only."""
