@@ -29,7 +29,7 @@ EFFECT_MM = {
 }
 ENVELOPE_MM = 5.0
 LATTICE_MM = 4.0
-CORRELATION_MM = 10.0
+CORRELATION_MM = 12.0
 BRAIN_MARGIN_MM = 8.0
 CAUDATE_BOX_MM = (48.0, 64.0, 48.0)
 FIELDS_OF_VIEW = ("brain", "caudate")
@@ -91,8 +91,9 @@ def draw_parameters(seed: int, index: int, *, group: str, bias: str) -> SubjectP
         raise ValueError(f"group: expected one of {', '.join(EFFECT_MM[bias])}, got '{group}'")
     rng = np.random.default_rng([seed, index, _PERSON])
     sex = str(rng.choice(["F", "M"]))
-    # Men's brains are about 4 % larger in each direction (Ruigrok et al. 2014).
-    size = (1.015 if sex == "M" else 0.985) * (1 + 0.025 * _clipped_normal(rng))
+    # MNI152 is larger than most heads (its brain holds 1.9 l), and men's brains are about 11 %
+    # larger in volume than women's (Ruigrok et al. 2014).
+    size = (0.965 if sex == "M" else 0.935) * (1 + 0.025 * _clipped_normal(rng))
     return SubjectParameters(
         seed=seed,
         index=index,
