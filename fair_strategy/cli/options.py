@@ -1,0 +1,98 @@
+"""What the commands share: options, the answer as text or JSON, progress, exit codes."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from fair_strategy.config import SettingsError, StudySettings, parse_settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="answer in JSON, for scripts")]
+SensitiveFeature = Annotated[
+    str | None,
+    typer.Option(help="column(s) of participants.tsv, comma separated; default: group"),
+]
+AgeBins = Annotated[str | None, typer.Option(help="edges of age_group, e.g. 0,60,70,200")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", help="any study setting as NAME=VALUE, e.g. margin_mm=3"),
+]
+
+errors = Console(stderr=True)
+
+
+def study_settings(options: list[str] | None, **given: Any) -> StudySettings:
+    """Study settings from ``--option`` pairs and the named options that were given."""
+    pairs = [text.partition("=") for text in options or []]
+    for name, equals, _ in pairs:
+        if not equals:
+            fail(f"--option {name}: expected NAME=VALUE", code=2)
+    chosen = {name: value for name, _, value in pairs}
+    chosen |= {name: value for name, value in given.items() if value is not None}
+    try:
+        return parse_settings(StudySettings, chosen)
+    except SettingsError as error:
+        fail(str(error), code=2)
+
+
+def fail(sentence: str, *, code: int) -> NoReturn:
+    """Say why on standard error and end: 1 for a failure, 2 for bad arguments or input."""
+    errors.print(f"fair-strategy: {sentence}", style="red", markup=False, highlight=False)
+    raise typer.Exit(code)
+
+
+def answer(result: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print a command's result: one JSON object, or a line an entry."""
+    if as_json:
+        typer.echo(json.dumps(_plain(result), indent=2))
+        return
+    for name, value in result.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            typer.echo("\t".join(value[0]))
+            for row in value:
+                typer.echo("\t".join(_text(cell) for cell in row.values()))
+        else:
+            typer.echo(f"{name}: {_text(value)}")
+
+
+@contextmanager
+def tracked(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error; yields the function that moves it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=errors) as bar:
+        task = bar.add_task(what, total=None)
+
+        def move(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield move
+
+
+def _plain(value: Any) -> Any:
+    """NaN becomes null: JSON has no other word for it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return "n/a" if math.isnan(value) else f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items()) or "none"
+    return str(value)

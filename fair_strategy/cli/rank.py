@@ -1,0 +1,80 @@
+"""``fair-strategy rank``: weights, utilities and order, from tables; or a decision replayed."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fair_strategy.cli.options import AsJson, Settings, answer, fail, study_settings
+
+
+def rank(
+    scores: Annotated[Path | None, typer.Option(help="table that `score` wrote")] = None,
+    performance: Annotated[
+        Path | None, typer.Option(help="subgroup and mean (TSV), or JSON {subgroup: mean}")
+    ] = None,
+    rule: Annotated[str, typer.Option(help="from performance to weights")] = "error_proportional",
+    strategy: Annotated[str, typer.Option(help="order of the candidates")] = "weighted_entropy",
+    replay: Annotated[
+        int | None, typer.Option(help="rebuild the plan behind this decision of a server")
+    ] = None,
+    studies: Annotated[
+        Path | None, typer.Option(help="with --replay: the image folder of the server")
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="with --replay: state directory, if it is not the default")
+    ] = None,
+    option: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rank scored scans by weight of the subgroup x uncertainty.
+
+    With --replay: rebuild the plan that a decision was taken from and compare; exit code 1 if it
+    comes out differently.
+    """
+    if replay is not None:
+        _replay(replay, studies, state_dir, as_json)
+        return
+    if scores is None or performance is None:
+        fail("rank needs --scores and --performance, or --replay and --studies", code=2)
+    from fair_strategy.acquisition.strategies import STRATEGIES
+    from fair_strategy.workflows.tables import rank_table, read_performance, read_scores
+
+    if strategy not in STRATEGIES:
+        fail(f"strategy {strategy!r}: expected one of {', '.join(STRATEGIES)}", code=2)
+    settings = study_settings(option, rule=rule)
+    weights, ranked = rank_table(
+        read_scores(scores), read_performance(performance), settings, strategy=strategy
+    )
+    order: list[dict[str, Any]] = [
+        {
+            "position": position,
+            "case_id": row.case_id,
+            "subgroup": row.subgroup,
+            "case_entropy": row.case_entropy,
+            "weight": row.weight,
+            "utility": row.utility,
+            "reason": row.reason,
+        }
+        for position, row in enumerate(ranked)
+    ]
+    answer(
+        {"rule": settings.rule, "strategy": strategy, "weights": weights, "order": order},
+        as_json=as_json,
+    )
+
+
+def _replay(decision: int, studies: Path | None, state_dir: Path | None, as_json: bool) -> None:
+    from fair_strategy.workflows.planning import replay
+    from fair_strategy.workflows.study import default_state_dir, open_study
+
+    if studies is None:
+        fail("--replay needs --studies, the image folder of the server", code=2)
+    state = state_dir or default_state_dir(studies.resolve())
+    if not (state / "state.sqlite3").exists():
+        fail(f"{state}: expected the state of a study, found none; give --state-dir", code=2)
+    study = open_study(studies, state_dir=state, shipped_model=Path("unused"))
+    result = replay(study, decision)
+    answer(result, as_json=as_json)
+    if not result["same"]:
+        raise typer.Exit(1)

@@ -1,0 +1,58 @@
+"""``fair-strategy train``: train the U-Net on a folder of scans and masks, without a server."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fair_strategy.cli.options import (
+    AgeBins,
+    AsJson,
+    SensitiveFeature,
+    Settings,
+    answer,
+    fail,
+    study_settings,
+    tracked,
+)
+
+
+def train(
+    images: Annotated[Path, typer.Option(help="BIDS or flat folder of T1-weighted scans")],
+    out: Annotated[Path, typer.Option(help="folder for the state of the training and the model")],
+    model: Annotated[
+        Path | None, typer.Option(help="checkpoint to start from; default: random weights")
+    ] = None,
+    sensitive_feature: SensitiveFeature = None,
+    age_bins: AgeBins = None,
+    steps: Annotated[int, typer.Option(min=1, help="optimisation steps")] = 300,
+    option: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train on every scan of a folder that has a mask; a killed run resumes.
+
+    `validation_per_group` subjects of each subgroup are set aside, half of them to choose the
+    checkpoint, half untouched. Masks are found as the server finds them.
+    """
+    from fair_strategy.workflows.intake import freeze_validation, refresh
+    from fair_strategy.workflows.rounds import train_round
+    from fair_strategy.workflows.study import StudyError, open_study
+
+    settings = study_settings(
+        option, sensitive_feature=sensitive_feature, age_bins=age_bins, train_steps=steps
+    )
+    if not images.is_dir():
+        fail(f"{images}: expected a folder of scans", code=2)
+    if model is not None and not model.is_file():
+        fail(f"{model}: expected a checkpoint to start from, found none", code=2)
+    study = open_study(
+        images, settings, state_dir=out, shipped_model=model or out / "no start given"
+    )
+    refresh(study)
+    freeze_validation(study)
+    try:
+        with tracked("training") as progress:
+            statistics = train_round(study, progress=progress)
+    except StudyError as error:
+        fail(str(error), code=1)
+    answer(statistics, as_json=as_json)

@@ -1,0 +1,162 @@
+"""Every option of a study and of its server, once: for ``--conf``, YAML and the command line alike.
+
+`StudySettings` decides what is measured and selected; it is stored with the study, in versions.
+`HostSettings` decides how one server runs; it is not stored.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+Rule = Literal[
+    "uniform",
+    "error_proportional",
+    "reducible_error",
+    "inverse_performance",
+    "softmax",
+    "exponentiated",
+    "inverse_frequency",
+    "worst_group",
+]
+Estimator = Literal["validation", "labelled", "prequential", "cross_validated"]
+Reduction = Literal["mean", "sum", "per_boundary"]
+
+
+class SettingsError(ValueError):
+    """An option that does not exist, or a value that it cannot take."""
+
+
+def _comma_separated(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _name_value_pairs(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(tuple(part.split("=", 1)) for part in _comma_separated(value))
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_comma_separated)]
+
+Pairs = Annotated[tuple[tuple[str, float], ...], BeforeValidator(_name_value_pairs)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class StudySettings(_Settings):
+    """What a study measures and how it selects; the same object for server, script and simulation."""
+
+    sensitive_feature: Names | None = Field(
+        default=None,
+        description="column(s) of participants.tsv; several make intersections; "
+        "default: the column 'group' where there is one",
+    )
+    age_bins: Numbers = Field(default=(0, 60, 70, 200), description="edges of 'age_group', years")
+    label_value: int | None = Field(
+        default=None, gt=0, description="value of the left caudate in existing multi-label maps"
+    )
+    rule: Rule = Field(default="error_proportional", description="from performance to weights")
+    estimator: Estimator = Field(
+        default="validation", description="which cases tell how well a subgroup is segmented"
+    )
+    attainable: Pairs = Field(
+        default=(), description="for reducible_error: the best Dice within reach, e.g. A=0.9,B=0.87"
+    )
+    temperature: float = Field(default=0.1, gt=0, description="for softmax")
+    eta: float = Field(default=1.0, ge=0, description="for exponentiated")
+    reduction: Reduction = Field(default="mean", description="from entropy map to case entropy")
+    margin_mm: float = Field(default=4.0, ge=0, le=50, description="margin of the ROI")
+    roi_threshold: float = Field(
+        default=0.1, gt=0, le=0.5, description="foreground probability that belongs to the ROI"
+    )
+    passes: int = Field(default=1, ge=1, le=100, description="1: deterministic; more: MC dropout")
+    quota_batch: int = Field(
+        default=10, ge=0, description="a batch of this size follows the weights; 0: pure utility"
+    )
+    audit_every: int = Field(
+        default=8, ge=0, description="one of so many scans is drawn at random; 0: none"
+    )
+    validation_per_group: int = Field(
+        default=4, ge=0, description="subjects a subgroup in the frozen validation set"
+    )
+    train_every: int = Field(default=0, ge=0, description="train after so many labels; 0: never")
+    train_steps: int = Field(default=300, ge=1, description="optimisation steps of one round")
+    lease_minutes: float = Field(default=60.0, gt=0, description="how long a scan is held")
+    skip_minutes: float = Field(default=120.0, ge=0, description="how long a skipped scan rests")
+    seed: int = Field(default=0, ge=0, description="of every random choice of the study")
+
+    @model_validator(mode="after")
+    def _attainable_where_needed(self) -> "StudySettings":
+        if self.rule == "reducible_error" and not self.attainable:
+            raise ValueError("rule reducible_error needs attainable, e.g. attainable A=0.9,B=0.87")
+        return self
+
+
+class HostSettings(_Settings):
+    """How one server runs."""
+
+    state_dir: Path | None = Field(
+        default=None, description="default: the user's data folder under the study's id"
+    )
+    allow_remote: bool = Field(default=False, description="answer other machines")
+    allow_reload: bool = Field(default=False, description="open POST /reload")
+    allow_model_upload: bool = Field(default=False, description="open PUT and DELETE /model")
+    allow_logs: bool = Field(default=False, description="open GET /logs")
+    enable_background: bool = Field(default=True, description="score, compare and train by itself")
+
+
+S = TypeVar("S", bound=_Settings)
+
+
+def parse_settings(kind: type[S], options: Mapping[str, Any]) -> S:
+    """Validated settings from strings or plain values.
+
+    Raises:
+        SettingsError: for an unknown option (the good ones are listed) or a bad value.
+    """
+    _refuse_unknown(options, kind.model_fields)
+    try:
+        return kind.model_validate(dict(options))
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from None
+
+
+def parse_conf(
+    conf: Mapping[str, str], *, ignore: Iterable[str] = ()
+) -> tuple[StudySettings, HostSettings]:
+    """Study and host settings from the ``--conf`` pairs of ``monailabel start_server``.
+
+    Args:
+        conf: option -> text.
+        ignore: keys that MONAI Label itself adds.
+    Raises:
+        SettingsError: for an unknown option (the good ones are listed) or a bad value.
+    """
+    given = {key: value for key, value in conf.items() if key not in set(ignore)}
+    _refuse_unknown(given, {**StudySettings.model_fields, **HostSettings.model_fields})
+    host = {key: value for key, value in given.items() if key in HostSettings.model_fields}
+    study = {key: value for key, value in given.items() if key not in host}
+    return parse_settings(StudySettings, study), parse_settings(HostSettings, host)
+
+
+def _refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
+    known = sorted(known)
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise SettingsError(
+            f"unknown option {', '.join(map(repr, unknown))}; the options are: {', '.join(known)}"
+        )
+
+
+def _sentence(error: ValidationError) -> str:
+    return "; ".join(
+        f"option {'.'.join(map(str, e['loc']))!r}: {e['msg']}, got {e['input']!r}"
+        for e in error.errors()
+    )

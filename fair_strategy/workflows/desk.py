@@ -1,0 +1,248 @@
+"""The readers' desk: the next scan, its pre-segmentation, and the label that comes back.
+
+Nothing that leaves this module tells a subgroup, a weight or a utility.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fair_strategy.data.volumes import write_image, write_mask
+from fair_strategy.store import cases, plans, predictions, scores
+from fair_strategy.store.cases import LabelRecord
+from fair_strategy.store.plans import Taken
+from fair_strategy.store.predictions import StoredPrediction, full_entropy, full_mask
+from fair_strategy.workflows.intake import checked_mask, store_mask
+from fair_strategy.acquisition.strategies import NEEDS_SCORES, STRATEGIES
+from fair_strategy.workflows.planning import ALWAYS_MADE, plan_is_stale
+from fair_strategy.workflows.rounds import due
+from fair_strategy.workflows.scoring import ensure_prediction
+from fair_strategy.workflows.study import LABEL, Study, StudyError
+
+log = logging.getLogger(__name__)
+
+SHARED_CLIENT = "user-xyz"
+"""The id that stock Slicer sends for everybody: clicking again under it releases nothing."""
+
+
+@dataclass(frozen=True)
+class Handed:
+    """One scan handed to one reader.
+
+    Attributes:
+        strategy: asked for.
+        served_by: the strategy whose plan served.
+        percentile: where its uncertainty lies in the pool, 0 to 100; None without a score.
+        stale: its plan was made for an earlier model or other settings.
+        implausible: its prediction has an implausible volume, side, place or number of parts.
+        note: a sentence for the reader; empty if there is nothing to say.
+    """
+
+    case_id: str
+    strategy: str
+    served_by: str
+    percentile: float | None
+    stale: bool
+    implausible: bool
+    note: str
+
+
+def next_case(
+    study: Study, strategy: str, client_id: str, *, now: float | None = None
+) -> Handed | None:
+    """The next scan for a reader, leased to them; None if nothing is left.
+
+    Args:
+        strategy: one of `STRATEGIES`.
+        client_id: who asks; asking again skips the scan that this client holds.
+        now: monotonic time, s.
+    Raises:
+        StudyError: for an unknown strategy.
+    """
+    if strategy not in STRATEGIES:
+        raise StudyError(f"strategy {strategy!r}: expected one of {', '.join(STRATEGIES)}")
+    now = time.monotonic() if now is None else now
+    taken = _take(study, strategy, client_id, now)
+    if taken is None and strategy != ALWAYS_MADE:
+        taken = _take(study, ALWAYS_MADE, client_id, now)
+    return None if taken is None else _handed(study, strategy, taken)
+
+
+def submit(
+    study: Study,
+    case_id: str,
+    mask_path: Path,
+    *,
+    tag: str = "final",
+    info: dict[str, Any] | None = None,
+    client_id: str = "",
+) -> LabelRecord:
+    """Take a reader's mask: check it, write it by rename, commit its row; the lease is over.
+
+    Raises:
+        UnknownCaseError: for an unknown case.
+        ValueError: if grid or values are not those of one mask of this scan; nothing is changed.
+    """
+    array = checked_mask(study, case_id, mask_path)
+    seen = plans.holder_saw(study.store, case_id, client_id)
+    path, digest = store_mask(study, case_id, array, tag=tag)
+    record = LabelRecord(
+        case_id=case_id,
+        tag=tag,
+        path=path,
+        info=dict(info or {}),
+        client_id=client_id,
+        created_at=time.time(),
+        digest=digest,
+        seen_model=seen,
+    )
+    cases.save_label(study.store, record)
+    return record
+
+
+def segmentation(
+    study: Study, case_id: str, suffix: str, *, client_id: str | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """The current model's mask of a case as a file, and how it came about.
+
+    Served from the store where the case was scored already, else predicted now.
+
+    Raises:
+        UnknownCaseError: for an unknown case.
+        ValueError: if the scan cannot be read.
+    """
+    stored = ensure_prediction(study, case_id)
+    if client_id:
+        plans.set_seen_model(study.store, case_id, client_id, stored.model)
+    described = {
+        "label_names": {LABEL: 1},
+        "model": stored.model,
+        "route": stored.route,
+        "trust": stored.trust,
+        "implausible": list(stored.flags),
+    }
+    return _materialised(study, stored, "original", suffix), described
+
+
+def original(study: Study, case_id: str, suffix: str = ".nii.gz") -> Path | None:
+    """The stored pre-segmentation of a case as a file; None if the current model has none yet."""
+    stored = _stored(study, case_id)
+    return None if stored is None else _materialised(study, stored, "original", suffix)
+
+
+def entropy_volume(study: Study, case_id: str, suffix: str = ".nii.gz") -> Path | None:
+    """The stored entropy map, nats, on the scan's own grid; None if there is none yet."""
+    stored = _stored(study, case_id)
+    return None if stored is None else _materialised(study, stored, "entropy", suffix)
+
+
+def markups(study: Study, case_id: str) -> dict[str, Any]:
+    """Fiducials at the places of highest uncertainty, in Slicer's markups format (RAS, mm)."""
+    stored = ensure_prediction(study, case_id)
+    points = [
+        {
+            "id": str(number),
+            "label": f"uncertain {number}",
+            "description": f"entropy {value:.2f} nats",
+            "position": list(position),
+            "orientation": [1, 0, 0, 0, 1, 0, 0, 0, 1],
+            "selected": True,
+            "locked": True,
+            "visibility": True,
+            "positionStatus": "defined",
+        }
+        for number, (position, value) in enumerate(stored.peaks, start=1)
+    ]
+    fiducials = {
+        "type": "Fiducial",
+        "coordinateSystem": "RAS",
+        "coordinateUnits": "mm",
+        "locked": True,
+        "labelFormat": "%N-%d",
+        "controlPoints": points,
+    }
+    schema = (
+        "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/"
+        "Resources/Schema/markups-schema-v1.0.3.json#"
+    )
+    return {"@schema": schema, "markups": [fiducials]}
+
+
+def pending_work(study: Study) -> dict[str, Any]:
+    """What the background has to do: each entry is a query, so a crash loses nothing."""
+    model = scores.current_model(study.store)
+    if model is None:
+        return {
+            "unscored": 0,
+            "uncompared": 0,
+            "train_due": False,
+            "plan_stale": plan_is_stale(study),
+        }
+    unscored = len(scores.unscored(study.store, model.checksum, study.settings_hash))
+    uncompared = len(scores.uncompared(study.store))
+    uncompared += len(scores.uncompared_with(study.store, model.checksum))
+    return {
+        "unscored": unscored,
+        "uncompared": uncompared,
+        "train_due": due(study),
+        "plan_stale": plan_is_stale(study),
+    }
+
+
+def _take(study: Study, strategy: str, client_id: str, now: float) -> Taken | None:
+    return plans.take_next(
+        study.store,
+        strategy,
+        client_id,
+        now=now,
+        lease_s=60.0 * study.settings.lease_minutes,
+        skip_s=60.0 * study.settings.skip_minutes,
+        shared_client=client_id in ("", SHARED_CLIENT),
+    )
+
+
+def _handed(study: Study, asked: str, taken: Taken) -> Handed:
+    current = scores.current_model(study.store)
+    plan = plans.plan_head(study.store, taken.plan_id)
+    stale = taken.strategy in NEEDS_SCORES and (
+        current is None
+        or plan.model != current.checksum
+        or plan.settings_version != study.settings_version
+    )
+    note = ""
+    if taken.strategy != asked:
+        note = "no scores yet: drawn at random, the subgroups in turn"
+    elif stale:
+        note = "scored by an earlier model; new scores are on their way"
+    percentile = taken.percentile
+    return Handed(
+        case_id=taken.case_id,
+        strategy=asked,
+        served_by=taken.strategy,
+        percentile=None if percentile is None or percentile != percentile else percentile,
+        stale=stale,
+        implausible=taken.reason == "implausible",
+        note=note,
+    )
+
+
+def _stored(study: Study, case_id: str) -> StoredPrediction | None:
+    record, model = cases.case(study.store, case_id), scores.current_model(study.store)
+    if model is None:
+        return None
+    return predictions.read_prediction(study.state_dir, model.checksum, case_id, record.fingerprint)
+
+
+def _materialised(study: Study, stored: StoredPrediction, what: str, suffix: str) -> Path:
+    """A file made once from the stored prediction; its name says model, case and fingerprint."""
+    folder = study.state_dir / "cache" / stored.model
+    path = folder / f"{stored.case_id}_{stored.fingerprint}_{what}{suffix}"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        if what == "original":
+            write_mask(path, full_mask(stored), stored.affine)
+        else:
+            write_image(path, full_entropy(stored), stored.affine)
+    return path

@@ -1,0 +1,197 @@
+"""What is in the folder becomes cases; masks that lie there already become labels, once."""
+
+import hashlib
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fair_strategy.data import bids
+from fair_strategy.data.bids import Scan
+from fair_strategy.data.cohort import Cohort
+from fair_strategy.data.volumes import VolumeError, match_grid, read_grid, read_mask, write_mask
+from fair_strategy.store import cases
+from fair_strategy.store.cases import Changes, LabelRecord
+from fair_strategy.store.database import Store
+from fair_strategy.store.settings import get_value, set_value
+from fair_strategy.workflows.models import publish_shipped
+from fair_strategy.workflows.study import Study, StudyError
+
+log = logging.getLogger(__name__)
+
+_IMPORTED = "imported_masks"
+
+
+def prepare(study: Study) -> list[str]:
+    """Bring the state up to the folder, freeze the validation set, see that a model is current.
+
+    Returns:
+        Sentences for whoever starts the study; a missing model is one of them, not an error:
+        scans are still handed out, at random.
+    """
+    refresh(study)
+    notes = _cohort_notes(study)
+    freeze_validation(study)
+    try:
+        publish_shipped(study)
+    except (OSError, ValueError) as error:
+        notes.append(str(error))
+    return notes
+
+
+def refresh(study: Study) -> Changes:
+    """Walk the image folder, take up what came, went or changed, and import masks found there."""
+    scans = bids.walk(study.images_dir)
+    changes = cases.sync(study.store, scans)
+    import_masks(study, scans)
+    return changes
+
+
+def import_masks(study: Study, scans: Sequence[Scan]) -> dict[str, str]:
+    """Import masks that lie beside the scans as labels, each case once; case_id -> what failed."""
+    done = set(json.loads(get_value(study.store, _IMPORTED) or "[]"))
+    labelled = set(cases.labelled_ids(study.store))
+    found = bids.find_existing_masks(study.images_dir, scans)
+    fresh = {i: path for i, path in found.items() if i not in done and i not in labelled}
+    failed: dict[str, str] = {}
+    for case_id, path in fresh.items():
+        try:
+            _import(study, case_id, path)
+        except ValueError as error:
+            failed[case_id] = str(error)
+            log.warning("not imported: %s", error)
+    if fresh:
+        set_value(study.store, _IMPORTED, json.dumps(sorted(done | fresh.keys() - failed.keys())))
+        log.info("imported %d existing masks, %d failed", len(fresh) - len(failed), len(failed))
+    return failed
+
+
+def checked_mask(
+    study: Study, case_id: str, path: Path, *, label_value: int | None = None
+) -> NDArray[np.uint8]:
+    """The mask in a file, 0 and 1, on its scan's own grid.
+
+    Raises:
+        UnknownCaseError: for an unknown case.
+        VolumeError: if the file cannot be read, has another grid or more than one label value.
+    """
+    record = cases.case(study.store, case_id)
+    mask = read_mask(path, label_value=label_value)
+    values = np.unique(mask.array)
+    values = values[values != 0]
+    if len(values) > 1:
+        raise VolumeError(
+            f"{path.name}: expected one label, the left caudate, "
+            f"came the values {', '.join(map(str, values[:10]))}; "
+            "choose one with --conf label_value N"
+        )
+    shape, affine = read_grid(record.path)
+    return match_grid((mask.array != 0).astype(np.uint8), mask.affine, shape, affine)
+
+
+def store_mask(
+    study: Study, case_id: str, array: NDArray[np.uint8], *, tag: str
+) -> tuple[Path, str]:
+    """Write a mask as BIDS derivative, by rename; its path and the digest of its voxels."""
+    _, affine = read_grid(cases.case(study.store, case_id).path)
+    path = study.derivatives_root / bids.mask_name(case_id, tag)
+    _describe_derivatives(study.derivatives_root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_mask(path, array, affine)
+    return path, hashlib.sha256(np.packbits(array != 0).tobytes()).hexdigest()
+
+
+def freeze_validation(study: Study) -> None:
+    """Draw `validation_per_group` subjects of each subgroup, half to select, half to audit.
+
+    Already labelled subjects fill the places first; the rest is drawn at random. A subgroup gives
+    at most half of its subjects. Whoever was drawn once stays (docs/method.md#ranking).
+    """
+    cohort, store, wanted = study.cohort(), study.store, study.settings.validation_per_group
+    frozen = cases.splits(store)
+    by_group = _subjects_by_group(store, cohort)
+    labelled_cases = set(cases.labelled_ids(store))
+    labelled = {c.subject_id for c in cases.cases(store) if c.case_id in labelled_cases}
+    for number, group in enumerate(sorted(by_group)):
+        subjects = by_group[group]
+        have = [s for s in subjects if s in frozen]
+        places = min(wanted, len(subjects) // 2) - len(have)
+        if places <= 0:
+            continue
+        rng = np.random.default_rng([study.settings.seed, len(have), number])
+        free = [s for s in subjects if s not in frozen]
+        drawn = sorted(free, key=dict(zip(free, rng.random(len(free)), strict=True)).__getitem__)
+        drawn.sort(key=lambda s: s not in labelled)
+        counts = Counter(frozen[s] for s in have)
+        cases.freeze_split(store, _halves(drawn[:places], counts))
+
+
+def _halves(subjects: list[str], counts: Counter[str]) -> dict[str, str]:
+    halves = {}
+    for subject in subjects:
+        half = "select" if counts["select"] <= counts["audit"] else "audit"
+        counts[half] += 1
+        halves[subject] = half
+    return halves
+
+
+def _subjects_by_group(store: Store, cohort: Cohort) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for subject in sorted({c.subject_id for c in cases.cases(store) if c.present}):
+        groups.setdefault(cohort.subgroup(subject), []).append(subject)
+    return groups
+
+
+def _import(study: Study, case_id: str, path: Path) -> None:
+    array = checked_mask(study, case_id, path, label_value=study.settings.label_value)
+    stored, digest = store_mask(study, case_id, array, tag="final")
+    cases.save_label(
+        study.store,
+        LabelRecord(
+            case_id=case_id,
+            tag="final",
+            path=stored,
+            info={"imported_from": path.name},
+            client_id="import",
+            created_at=time.time(),
+            digest=digest,
+            seen_model=None,
+        ),
+    )
+
+
+def _cohort_notes(study: Study) -> list[str]:
+    cohort = study.cohort()
+    subjects = {c.subject_id for c in cases.cases(study.store) if c.present}
+    if not subjects:
+        return [f"{study.images_dir}: no T1-weighted scan found (sub-*/anat/*_T1w.nii.gz, or flat)"]
+    if not cohort.fairness_on:
+        columns = ", ".join(cohort.columns) or "none: there is no participants.tsv"
+        return [
+            "FAIRNESS WEIGHTING IS OFF: no sensitive feature; choose one with "
+            f"--conf sensitive_feature NAME (columns that exist: {columns})"
+        ]
+    unknown = cohort.count_unknown(subjects)
+    return [f"{unknown} of {len(subjects)} subjects have no subgroup: 'unknown'"] if unknown else []
+
+
+def _describe_derivatives(root: Path) -> None:
+    description = root / "dataset_description.json"
+    if description.exists():
+        return
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        text = {
+            "Name": "Left caudate masks",
+            "BIDSVersion": "1.9.0",
+            "DatasetType": "derivative",
+            "GeneratedBy": [{"Name": "fair_caudate"}],
+        }
+        description.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"{root}: cannot write masks there ({error.strerror})") from None

@@ -1,0 +1,141 @@
+"""How well each subgroup is segmented today: labels compared with predictions, four estimators."""
+
+import logging
+import time
+
+import numpy as np
+
+from fair_strategy.acquisition.performance import GroupPerformance, group_performance
+from fair_strategy.data.volumes import read_mask
+from fair_strategy.metrics.overlap import dice
+from fair_strategy.metrics.surface import average_surface_distance_mm
+from fair_strategy.store import cases, predictions, scores
+from fair_strategy.store.predictions import full_mask
+from fair_strategy.store.scores import ComparisonRecord
+from fair_strategy.workflows.study import Study
+
+log = logging.getLogger(__name__)
+
+MIN_AUDITED = 2
+"""With so many audit draws in each subgroup the prequential estimate uses these alone."""
+
+
+def compare_labels(study: Study) -> int:
+    """Compare labels with the predictions that their readers saw, and with the current model's.
+
+    Each comparison is one commit: a kill loses none and repeats at most one.
+
+    Returns:
+        How many comparisons were made.
+    """
+    seen = [(*key, True) for key in scores.uncompared(study.store)]
+    current = scores.current_model(study.store)
+    unseen = (
+        [(*key, False) for key in scores.uncompared_with(study.store, current.checksum)]
+        if current
+        else []
+    )
+    for case_id, model, digest, was_seen in seen + unseen:
+        _compare(study, case_id, model, digest, seen=was_seen)
+    return len(seen) + len(unseen)
+
+
+def study_performance(study: Study) -> dict[str, GroupPerformance]:
+    """Mean Dice of each known subgroup by the study's estimator, with n and interval.
+
+    A subgroup without a comparison is there with n = 0 and NaN (docs/method.md).
+    """
+    subgroups = study.subgroups()
+    chosen = _ESTIMATORS[study.settings.estimator](study)
+    rows = [c for c in chosen if c.case_id in subgroups and not np.isnan(c.dice)]
+    return group_performance(
+        [c.dice for c in rows],
+        [subgroups[c.case_id] for c in rows],
+        known_groups=sorted(set(subgroups.values())),
+    )
+
+
+def _compare(study: Study, case_id: str, model: str, digest: str, *, seen: bool) -> None:
+    record, label = cases.case(study.store, case_id), cases.label(study.store, case_id, "final")
+    if label is None:
+        return
+    stored = predictions.read_prediction(study.state_dir, model, case_id, record.fingerprint)
+    agreement, distance, unchanged = float("nan"), float("nan"), False
+    if stored is not None and label.path.exists():
+        predicted = full_mask(stored) != 0
+        submitted = read_mask(label.path).array != 0
+        spacing = np.linalg.norm(stored.affine[:3, :3], axis=0)
+        agreement = dice(predicted, submitted)
+        distance = average_surface_distance_mm(predicted, submitted, spacing)
+        unchanged = bool(np.array_equal(predicted, submitted))
+    scores.add_comparison(
+        study.store,
+        ComparisonRecord(
+            case_id=case_id,
+            model=model,
+            label_digest=digest,
+            dice=agreement,
+            surface_distance_mm=distance,
+            seen=seen,
+            unchanged=unchanged,
+            selection_probability=None,
+            created_at=time.time(),
+        ),
+    )
+
+
+def _current_comparisons(study: Study) -> list[ComparisonRecord]:
+    current = scores.current_model(study.store)
+    if current is None:
+        return []
+    newest = {c.case_id: c for c in scores.comparisons(study.store, model=current.checksum)}
+    return list(newest.values())
+
+
+def _validation(study: Study) -> list[ComparisonRecord]:
+    splits = cases.splits(study.store)
+    subject = {c.case_id: c.subject_id for c in cases.cases(study.store)}
+    return [c for c in _current_comparisons(study) if splits.get(subject[c.case_id]) == "select"]
+
+
+def _labelled(study: Study) -> list[ComparisonRecord]:
+    splits = cases.splits(study.store)
+    subject = {c.case_id: c.subject_id for c in cases.cases(study.store)}
+    return [c for c in _current_comparisons(study) if subject[c.case_id] not in splits]
+
+
+def _prequential(study: Study) -> list[ComparisonRecord]:
+    """What readers saw against what they submitted; unchanged submissions say nothing.
+
+    Scans are picked because they are uncertain, more strictly in one subgroup than in another:
+    where every subgroup has audit draws, which are random within it, those alone are used.
+    """
+    current = scores.current_model(study.store)
+    if current is None:
+        return []
+    rows = [
+        c
+        for c in scores.comparisons(study.store, model=current.checksum, seen=True)
+        if not c.unchanged
+    ]
+    audited = scores.random_draws(study.store)
+    drawn = [c for c in rows if c.case_id in audited]
+    subgroups = study.subgroups()
+    counts = {g: 0 for g in set(subgroups.values())}
+    for c in drawn:
+        counts[subgroups[c.case_id]] += 1
+    return drawn if min(counts.values(), default=0) >= MIN_AUDITED else rows
+
+
+def _cross_validated(study: Study) -> list[ComparisonRecord]:
+    current = scores.current_model(study.store)
+    folds = current.statistics.get("folds", []) if current else []
+    return [c for fold in folds for c in scores.comparisons(study.store, model=fold)]
+
+
+_ESTIMATORS = {
+    "validation": _validation,
+    "labelled": _labelled,
+    "prequential": _prequential,
+    "cross_validated": _cross_validated,
+}

@@ -1,0 +1,195 @@
+"""One round of training: split, train, publish."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fair_strategy.data.volumes import read_image, read_mask
+from fair_strategy.learning.checkpoint import load_model
+from fair_strategy.learning.inference import predict
+from fair_strategy.learning.training import (
+    TrainingCase,
+    TrainingResult,
+    TrainingSettings,
+    train,
+)
+from fair_strategy.metrics.overlap import dice
+from fair_strategy.metrics.surface import average_surface_distance_mm
+from fair_strategy.store import cases, plans, predictions, scores
+from fair_strategy.store.scores import ComparisonRecord
+from fair_strategy.workflows.models import publish
+from fair_strategy.workflows.study import Study, StudyError
+
+log = logging.getLogger(__name__)
+
+_KEPT_MODELS = 2
+
+FOLDS = 3
+"""Of the `cross_validated` estimator."""
+
+
+def train_round(
+    study: Study,
+    *,
+    steps: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    on_metrics: Callable[[int, dict[str, float]], None] | None = None,
+) -> dict[str, Any]:
+    """Train on the labelled cases outside of the frozen validation set, and publish the model.
+
+    Weights start from the shipped model, not from the last round's: a round never builds on
+    what an earlier round saw. Resumes where a killed round stopped.
+
+    Args:
+        steps: optimisation steps; None for the study's.
+        progress: called with (step, steps).
+        on_metrics: called with (step, name -> value).
+    Returns:
+        The statistics of the published model.
+    Raises:
+        StudyError: if there is no label to train on.
+    """
+    training, validation = training_cases(study)
+    if not training:
+        raise StudyError(
+            "nothing to train on: every label so far belongs to the frozen validation set; "
+            "submit more, or start with --conf validation_per_group 0"
+        )
+    settings = TrainingSettings(steps=steps or study.settings.train_steps, seed=study.settings.seed)
+    result = train(
+        training,
+        validation,
+        settings=settings,
+        start_from=study.shipped_model if study.shipped_model.exists() else None,
+        out_dir=study.state_dir / "models",
+        progress=progress,
+        on_metrics=on_metrics,
+    )
+    folds = []
+    if study.settings.estimator == "cross_validated":
+        folds = cross_validate(study, training, settings)
+    return _publish(study, result, training, folds)
+
+
+def cross_validate(
+    study: Study, training: list[TrainingCase], settings: TrainingSettings
+) -> list[str]:
+    """Train without each fold of subjects in turn and compare on the fold; the folds' checksums.
+
+    Honest where the labelled set's own Dice is not, at the price of `FOLDS` trainings.
+    """
+    subjects = sorted({case.subject_id for case in training})
+    order = np.random.default_rng([study.settings.seed, len(subjects)]).permutation(len(subjects))
+    fold_of = {subjects[i]: place % FOLDS for place, i in enumerate(order)}
+    checksums = []
+    for fold in range(min(FOLDS, len(subjects)) if len(subjects) > 1 else 0):
+        kept = [case for case in training if fold_of[case.subject_id] != fold]
+        held_out = [case for case in training if fold_of[case.subject_id] == fold]
+        result = train(
+            kept,
+            [],
+            settings=settings,
+            start_from=study.shipped_model if study.shipped_model.exists() else None,
+            out_dir=study.state_dir / "models" / f"fold-{fold}",
+        )
+        _compare_fold(study, result, held_out)
+        checksums.append(result.checksum)
+    return checksums
+
+
+def training_cases(study: Study) -> tuple[list[TrainingCase], list[TrainingCase]]:
+    """Labelled cases as (training, select half of the validation set); the audit half is in neither."""
+    splits, subgroups = cases.splits(study.store), study.subgroups()
+    records = {c.case_id: c for c in cases.cases(study.store) if c.present and not c.unreadable}
+    training, validation = [], []
+    for label in sorted(cases.labels(study.store, tag="final"), key=lambda r: r.case_id):
+        record = records.get(label.case_id)
+        if record is None:
+            continue
+        case = TrainingCase(
+            image=record.path,
+            label=label.path,
+            subgroup=subgroups[label.case_id],
+            subject_id=record.subject_id,
+        )
+        half = splits.get(record.subject_id)
+        if half is None:
+            training.append(case)
+        elif half == "select":
+            validation.append(case)
+    return training, validation
+
+
+def due(study: Study) -> bool:
+    """Whether `train_every` new training labels have come since the current model."""
+    every = study.settings.train_every
+    if not every or scores.current_model(study.store) is None:
+        return False
+    return labels_since_model(study) >= every
+
+
+def labels_since_model(study: Study) -> int:
+    """Labels for training submitted since the current model was trained."""
+    splits = cases.splits(study.store)
+    subject = {c.case_id: c.subject_id for c in cases.cases(study.store)}
+    model = scores.current_model(study.store)
+    known = set(model.statistics.get("label_digests", [])) if model else set()
+    return sum(
+        label.client_id != "import"
+        and label.digest not in known
+        and subject[label.case_id] not in splits
+        for label in cases.labels(study.store, tag="final")
+    )
+
+
+def _compare_fold(study: Study, result: TrainingResult, held_out: list[TrainingCase]) -> None:
+    model = load_model(result.path)
+    by_path = {c.path: c.case_id for c in cases.cases(study.store)}
+    digests = {label.case_id: label.digest for label in cases.labels(study.store, tag="final")}
+    for case in held_out:
+        prediction = predict(model, read_image(case.image))
+        predicted = np.zeros(prediction.shape, bool)
+        predicted[prediction.box] = prediction.probability >= 0.5
+        submitted = read_mask(case.label).array != 0
+        spacing = np.linalg.norm(prediction.affine[:3, :3], axis=0)
+        case_id = by_path[case.image]
+        scores.add_comparison(
+            study.store,
+            ComparisonRecord(
+                case_id=case_id,
+                model=result.checksum,
+                label_digest=digests[case_id],
+                dice=dice(predicted, submitted),
+                surface_distance_mm=average_surface_distance_mm(predicted, submitted, spacing),
+                seen=False,
+                unchanged=False,
+                selection_probability=None,
+                created_at=time.time(),
+            ),
+        )
+
+
+def _publish(
+    study: Study, result: TrainingResult, training: list[TrainingCase], folds: list[str]
+) -> dict[str, Any]:
+    digests = [label.digest for label in cases.labels(study.store, tag="final")]
+    statistics = {
+        **result.statistics,
+        "training_cases": len(training),
+        "label_digests": sorted(digests),
+        "folds": folds,
+    }
+    publish(study, result.path, result.checksum, origin="trained", statistics=statistics)
+    _prune(study)
+    return statistics
+
+
+def _prune(study: Study) -> None:
+    """Keep the predictions of the newest models and of every reader who is still at work."""
+    newest = [m.checksum for m in scores.models(study.store)][-_KEPT_MODELS:]
+    awaited = {model for _, model, _ in scores.uncompared(study.store)}
+    leased = plans.models_in_use(study.store)
+    predictions.prune(study.state_dir, keep={*newest, *awaited, *leased})
