@@ -67,7 +67,7 @@ class StudySettings(_Settings):
         default="validation", description="which cases tell how well a subgroup is segmented"
     )
     attainable: Pairs = Field(
-        default=(), description="for reducible_error: the best Dice within reach, e.g. A=0.9,B=0.87"
+        default=(), description="for reducible_error: best Dice within reach, e.g. A=0.9,B=0.87"
     )
     temperature: float = Field(default=0.1, gt=0, description="for softmax")
     eta: float = Field(default=1.0, ge=0, description="for exponentiated")

@@ -27,10 +27,13 @@ def region_of_interest(
         margin_mm: Euclidean distance from the nearest mask voxel's centre that still belongs, 0 or
             more; the spacing may differ between the axes.
         probability_threshold: above 0, to 1; low, so that doubtful voxels far away count.
+
     Returns:
         (I, J, K), boolean; empty if no voxel reaches either threshold.
+
     Raises:
         ValueError: if an argument is not of that kind.
+
     References:
         docs/method.md#entropy-of-a-case.
     """
@@ -58,5 +61,5 @@ def _check(p: NDArray[np.floating], margin_mm: float, probability_threshold: flo
         raise ValueError(f"margin_mm must be a number from 0 upwards, got {margin_mm!r}")
     if not 0 < probability_threshold <= 1:
         raise ValueError(
-            f"probability_threshold must lie above 0 and at most at 1, got {probability_threshold!r}"
+            f"probability_threshold must be above 0 and at most 1, got {probability_threshold!r}"
         )

@@ -1,5 +1,6 @@
 """The order in which cases are served."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -76,11 +77,14 @@ def rank(
         quota_batch: cases a batch, 1 or more; None for no quotas.
         audit_every: distance of the audit slots, 1 or more; None for none.
         first: case ids to serve before all others; ids that are no candidates are passed over.
+
     Returns:
         Every candidate once. Equal utilities: by entropy, then at random.
+
     Raises:
         ValueError: for a repeated id, a subgroup without weight, a negative or infinite entropy or
             weight, or a batch or distance below 1.
+
     References:
         docs/method.md#selection.
     """
@@ -109,8 +113,10 @@ def balanced_random(
         case_ids: unique; their order does not matter.
         groups: their subgroups, as many.
         rng: the order of the cases in a group, and of the groups in each turn.
+
     Returns:
         Every case once.
+
     Raises:
         ValueError: for a repeated id, or if the two are not as many.
     """
@@ -134,8 +140,10 @@ def percentiles(values: ArrayLike) -> NDArray[np.float64]:
 
     Args:
         values: (N,); NaN stays NaN and does not count.
+
     Returns:
         (N,), above 0 and below 100; 50 for a single value.
+
     Raises:
         ValueError: if values is not one-dimensional.
     """
@@ -177,10 +185,8 @@ class _Queues:
     def _batch(self, audits: list[bool], *, with_quotas: bool) -> list[RankedCase]:
         """One batch; the groups of its audit slots are drawn before its best cases are taken."""
         left = {group: len(cases) for group, cases in sorted(self._cases.items()) if cases}
-        if with_quotas:
-            slots = quotas(len(audits), self._weights, left, self._rng)
-        else:
-            slots = dict(left)
+        size = len(audits)
+        slots = quotas(size, self._weights, left, self._rng) if with_quotas else left
         audit_groups = self._draw_audit_groups(sum(audits), slots, by_slots=with_quotas)
         return [
             self._take_any(audit_groups.pop()) if is_audit else self._take_best(slots)
@@ -226,6 +232,7 @@ def quotas(
         weights: of the groups.
         left: cases that each group still has; no group gets more, the rest goes to the others.
         rng: breaks ties of equal remainders.
+
     Returns:
         Places a group, with sum min(size, sum of left). Groups of weight 0 get places only when no
         other group has cases, and then equally.
@@ -322,6 +329,6 @@ def _check(
 
 
 def _check_unique(case_ids: Sequence[str]) -> None:
-    if len(set(case_ids)) != len(case_ids):
-        repeated = sorted({c for c in case_ids if list(case_ids).count(c) > 1})
+    repeated = sorted(case_id for case_id, times in Counter(case_ids).items() if times > 1)
+    if repeated:
         raise ValueError(f"case ids must be unique, got {repeated[:5]} more than once")

@@ -41,8 +41,8 @@ def group_weights(
     - worst_group: 1 for the worst group that still has candidates, 0 elsewhere; equal ones share.
 
     Args:
-        performance: D_g in [0, 1] of every group, `unknown` included; NaN for a group without cases,
-            which then counts as the worst observed one.
+        performance: D_g in [0, 1] of every group, `unknown` included; NaN for a group without
+            cases, which then counts as the worst observed one.
         rule: one of `RULES`.
         attainable: for reducible_error: the best D_g within reach, in [0, 1]; a group that is
             missing or NaN gets the best of the others.
@@ -53,12 +53,15 @@ def group_weights(
         labelled_counts: for inverse_frequency: labelled cases of each group; missing means 0.
         candidate_counts: for worst_group: cases still to be served of each group, missing means 0;
             None if all have some.
+
     Returns:
         A weight a group, 0 or more, with mean 1, sorted by name; all 1 where the rule gives only
         zeros or no performance is known.
+
     Raises:
         ValueError: for another rule, no group, a value outside its range, or an input that the rule
             needs and did not get.
+
     References:
         docs/method.md#weight-rules. exponentiated: Sagawa et al. 2020, arXiv:1911.08731, there on
         losses.
@@ -128,7 +131,8 @@ def _softmax(d: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     if not np.isfinite(temperature) or temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature!r}")
     # The shift cancels in the normalisation; a tiny temperature is the limit worst_group.
-    return np.exp((d.min() - d) / temperature)
+    with np.errstate(over="ignore"):
+        return np.exp((d.min() - d) / temperature)
 
 
 def _exponentiated(
@@ -137,7 +141,10 @@ def _exponentiated(
     if not np.isfinite(eta) or eta < 0:
         raise ValueError(f"eta must be 0 or more, got {eta!r}")
     before = np.ones(len(names)) if not previous else _previous(previous, names)
-    return before * np.exp(eta * (d.min() - d))
+    if not before.any():
+        return before
+    # The shift cancels in the normalisation, and keeps one group at least from underflow.
+    return before * np.exp(np.minimum(eta * (d[before > 0].min() - d), 0.0))
 
 
 def _previous(previous: Mapping[str, float], names: list[str]) -> NDArray[np.float64]:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fair_strategy.acquisition.strategies import NEEDS_SCORES, STRATEGIES
 from fair_strategy.data.volumes import write_image, write_mask
 from fair_strategy.store import cases, plans, predictions, scores
 from fair_strategy.store.cases import LabelRecord
 from fair_strategy.store.plans import Taken
 from fair_strategy.store.predictions import StoredPrediction, full_entropy, full_mask
 from fair_strategy.workflows.intake import checked_mask, store_mask
-from fair_strategy.acquisition.strategies import NEEDS_SCORES, STRATEGIES
 from fair_strategy.workflows.planning import ALWAYS_MADE, plan_is_stale
 from fair_strategy.workflows.rounds import due
 from fair_strategy.workflows.scoring import ensure_prediction

@@ -62,6 +62,7 @@ def _load(path: Path, checksum: str) -> Model:
     model = load_model(path)
     if model.checksum != checksum:
         raise StudyError(
-            f"{path}: expected the published model {checksum[:12]}, the file is {model.checksum[:12]}"
+            f"{path}: expected the published model {checksum[:12]}, "
+            f"the file is {model.checksum[:12]}"
         )
     return model

@@ -121,7 +121,7 @@ def _prequential(study: Study) -> list[ComparisonRecord]:
     audited = scores.random_draws(study.store)
     drawn = [c for c in rows if c.case_id in audited]
     subgroups = study.subgroups()
-    counts = {g: 0 for g in set(subgroups.values())}
+    counts = dict.fromkeys(subgroups.values(), 0)
     for c in drawn:
         counts[subgroups[c.case_id]] += 1
     return drawn if min(counts.values(), default=0) >= MIN_AUDITED else rows

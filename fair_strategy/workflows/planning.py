@@ -117,7 +117,7 @@ def replay(study: Study, decision_id: int) -> dict[str, Any]:
 
 
 def plan_is_stale(study: Study) -> bool:
-    """Whether model, settings, scores or candidates differ from what the newest plans were made of."""
+    """Whether model, settings, scores or scans differ from those of the newest plans."""
     newest = plans.latest_plan(study.store, ALWAYS_MADE)
     return newest is None or newest.note != _stamp(study)
 
