@@ -1,0 +1,4 @@
+"""What lies on disk: cohorts (participants.tsv), BIDS folders, volumes, synthetic cohorts.
+
+Imports nothing from the layers above, and neither torch nor MONAI.
+"""

@@ -1,0 +1,156 @@
+"""NIfTI and NRRD as bytes on one side, an array and its voxel-to-RAS affine on the other."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import nrrd
+import numpy as np
+from numpy.typing import NDArray
+
+from fair_strategy.data.grids import Affine, VolumeError
+
+_GZIP = b"\x1f\x8b"
+_NIFTI_HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 takes 348 of them
+_TO_RAS = {
+    "right-anterior-superior": (1.0, 1.0, 1.0),
+    "left-anterior-superior": (-1.0, 1.0, 1.0),
+    "left-posterior-superior": (-1.0, -1.0, 1.0),
+}
+_TO_RAS |= {"RAS": _TO_RAS["right-anterior-superior"], "LAS": _TO_RAS["left-anterior-superior"]}
+_TO_RAS |= {"LPS": _TO_RAS["left-posterior-superior"]}
+
+
+def read(path: Path) -> tuple[NDArray[Any], Affine]:
+    """Voxels (NIfTI: float32, scaled by slope and intercept) and affine; any number of axes."""
+    if _is_nrrd(path):
+        return _read_nrrd(path)
+    content = path.read_bytes()
+    if content.startswith(_GZIP):
+        content = gzip.decompress(content)  # the whole at once, which checks length and checksum
+    header = _nifti_header(content[:_NIFTI_HEADER_BYTES])
+    image_class = nibabel.Nifti2Image if _is_nifti2(header) else nibabel.Nifti1Image
+    image = image_class.from_bytes(content)
+    _check_scalar(image.get_data_dtype())
+    affine = _nifti_affine(header)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        # Without the type, nibabel scales in float64: twice the memory and time.
+        return np.asarray(image.dataobj, dtype=np.float32), affine
+
+
+def read_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
+    """Shape and affine from the header alone."""
+    if _is_nrrd(path):
+        header = nrrd.read_header(str(path))
+        shape, affine = _nrrd_grid(header)
+        return shape, affine
+    with path.open("rb") as handle:
+        packed = handle.read(2) == _GZIP
+    with gzip.open(path, "rb") if packed else path.open("rb") as handle:
+        nifti = _nifti_header(handle.read(_NIFTI_HEADER_BYTES))
+    return tuple(int(size) for size in nifti.get_data_shape()), _nifti_affine(nifti)
+
+
+def encode(path: Path, array: NDArray[Any], affine: Affine) -> bytes:
+    """The bytes of a file of the format that the name asks for; the same input, the same bytes."""
+    if path.name.endswith(".nrrd"):
+        return _encode_nrrd(array, affine)
+    image = nibabel.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    content: bytes = image.to_bytes()
+    if path.name.endswith(".nii.gz"):
+        return gzip.compress(content, compresslevel=6, mtime=0)
+    if path.name.endswith(".nii"):
+        return content
+    raise VolumeError(f"{path}: volumes are written as .nii, .nii.gz or .nrrd")
+
+
+def _is_nrrd(path: Path) -> bool:
+    if path.name.endswith((".nii", ".nii.gz", ".nrrd")):
+        return path.name.endswith(".nrrd")
+    raise VolumeError("volumes are read from .nii, .nii.gz and .nrrd")
+
+
+def _nifti_header(start: bytes) -> Any:
+    for header_class in (nibabel.Nifti1Header, nibabel.Nifti2Header):
+        if header_class.may_contain_header(start):
+            return header_class.from_fileobj(io.BytesIO(start))
+    raise VolumeError("this is not a NIfTI file")
+
+
+def _is_nifti2(header: Any) -> bool:
+    return isinstance(header, nibabel.Nifti2Header)
+
+
+def _nifti_affine(header: Any) -> Affine:
+    """The transform that ITK, and so 3D Slicer, takes where a file has two (sform and qform).
+
+    A mask drawn in Slicer then comes back onto this grid. It is the sform if that is a scanner's
+    (code 1) or the only one, else the qform; nibabel takes the sform always.
+    """
+    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
+    if sform_code == 0 and qform_code == 0:
+        raise VolumeError(
+            "the header has no orientation (qform and sform codes are 0), so left and right are "
+            "not known; set it when converting from DICOM"
+        )
+    use_sform = sform_code == 1 or qform_code == 0
+    affine: Affine = header.get_sform() if use_sform else header.get_qform()
+    return affine
+
+
+def _read_nrrd(path: Path) -> tuple[NDArray[Any], Affine]:
+    with path.open("rb") as handle:
+        header = nrrd.read_header(handle)
+        shape, affine = _nrrd_grid(header)
+        array = nrrd.read_data(header, handle)
+    _check_scalar(array.dtype)
+    return array.reshape(shape), affine
+
+
+def _nrrd_grid(header: dict[str, Any]) -> tuple[tuple[int, ...], Affine]:
+    if "data file" in header or "datafile" in header:
+        # Also a matter of safety: the header of an upload could name any file of the server.
+        raise VolumeError("a NRRD file with detached data is not read; save header and data in one")
+    signs = _TO_RAS.get(header.get("space", ""))
+    if signs is None or not {"space directions", "space origin", "sizes"} <= header.keys():
+        raise VolumeError(
+            f"the NRRD header tells no orientation (space {header.get('space')!r}); save it with "
+            "space, space directions and space origin"
+        )
+    directions = np.asarray(header["space directions"], dtype=np.float64)
+    spatial = ~np.isnan(directions).any(axis=1)
+    sizes = [int(size) for size in header["sizes"]]
+    extra = [size for size, is_spatial in zip(sizes, spatial, strict=True) if not is_spatial]
+    if spatial.sum() != 3 or any(size != 1 for size in extra):
+        raise VolumeError(f"NRRD sizes {sizes}: a single layer over 3 axes of space is expected")
+    affine = np.eye(4)
+    affine[:3, :3] = directions[spatial].T
+    affine[:3, 3] = header["space origin"]
+    shape = tuple(size for size, is_spatial in zip(sizes, spatial, strict=True) if is_spatial)
+    return shape, np.diag((*signs, 1.0)) @ affine
+
+
+def _encode_nrrd(array: NDArray[Any], affine: Affine) -> bytes:
+    lps = np.diag((-1.0, -1.0, 1.0, 1.0)) @ affine
+    header = {
+        "space": "left-posterior-superior",
+        "kinds": ["domain"] * 3,
+        "space directions": lps[:3, :3].T,
+        "space origin": lps[:3, 3],
+        "encoding": "gzip",
+    }
+    buffer = io.BytesIO()
+    nrrd.write(buffer, array, header, compression_level=6)
+    head, blank, voxels = buffer.getvalue().partition(b"\n\n")
+    lines = [line for line in head.split(b"\n") if not line.startswith(b"#")]  # pynrrd dates it
+    return b"\n".join(lines) + blank + voxels
+
+
+def _check_scalar(dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "biuf":
+        raise VolumeError(f"voxels of type {dtype} (colour or complex) are not supported")
