@@ -17,13 +17,10 @@ def predictive_entropy(probs: ArrayLike) -> NDArray[np.float64]:
     Args:
         probs: (R, C, I, J, K), each in [0, 1], sum over C equal to 1 within 1e-3. Any float type;
             the maths is in float64.
-
     Returns:
         (I, J, K), in nats: 0 (certain) to ln C (uniform).
-
     Raises:
         ValueError: if probs has another rank, is not finite, leaves [0, 1], or does not sum to 1.
-
     References:
         Gal et al. 2017, arXiv:1703.02910; docs/method.md#entropy-of-a-case.
     """
@@ -39,13 +36,10 @@ def expected_entropy(probs: ArrayLike) -> NDArray[np.float64]:
 
     Args:
         probs: (R, C, I, J, K), as in `predictive_entropy`.
-
     Returns:
         (I, J, K), in nats: 0 to ln C; never above the predictive entropy.
-
     Raises:
         ValueError: as `predictive_entropy`.
-
     References:
         Gal et al. 2017, arXiv:1703.02910.
     """
@@ -61,13 +55,10 @@ def mutual_information(probs: ArrayLike) -> NDArray[np.float64]:
 
     Args:
         probs: (R, C, I, J, K), as in `predictive_entropy`.
-
     Returns:
         (I, J, K), in nats: 0 (passes agree, and wherever R is 1) to ln C.
-
     Raises:
         ValueError: as `predictive_entropy`.
-
     References:
         Houlsby et al. 2011, arXiv:1112.5745; Gal et al. 2017, arXiv:1703.02910.
     """
@@ -90,14 +81,11 @@ def case_entropy(
         reduction: "mean" (nats: masked and scaled where a roi is given), "sum" (nats), or
             "per_boundary" (sum / boundary_area_mm2, nats per mm2).
         boundary_area_mm2: surface area of the predicted mask; "per_boundary" alone uses it.
-
     Returns:
         0 upwards. NaN where it is undefined: the mean over an empty roi, or a boundary of area 0.
-
     Raises:
         ValueError: if map or roi are not of that kind, for another reduction, or if "per_boundary"
             comes without an area.
-
     References:
         docs/method.md#entropy-of-a-case. Scaling does not by itself remove the size of the
         structure: see there.

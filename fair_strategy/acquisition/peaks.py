@@ -35,10 +35,8 @@ def uncertainty_peaks(
         affine: 4x4, voxel indices to RAS mm.
         count: at most so many, 0 or more.
         min_distance_mm: between any two, 0 or more.
-
     Returns:
         Up to `count` peaks, highest first; fewer where the map has no more, none where it is 0.
-
     Raises:
         ValueError: if an argument is not of that kind.
     """

@@ -56,13 +56,10 @@ def group_performance(
         weights: (N,), positive: inverse probabilities of selection, where cases were not drawn at
             random within their group; None for equal ones.
         level: of the interval.
-
     Returns:
         A performance a group, sorted by name.
-
     Raises:
         ValueError: if scores, groups or weights are not as many, or not finite.
-
     References:
         Gelman et al., Bayesian Data Analysis, 3rd ed., 5.4; Gelman 2006, doi:10.1214/06-BA117A;
         weighted mean of Hajek 1971. docs/method.md#performance-of-a-group.

@@ -64,15 +64,12 @@ def implausibilities(
         head_centre_mm: (3,), RAS; None where the field of view does not show it, and then neither
             "side" nor "place" is judged.
         expected: the plausible range.
-
     Returns:
         None, one or more of "empty" (then alone), "volume", "side" (the centroid lies on the other
         side of the head's centre), "place" (the offset leaves its range), "components" (too many,
         counted with 26 neighbours), in this order.
-
     Raises:
         ValueError: if mask, affine or centre are not of that kind.
-
     References:
         docs/method.md#implausible-predictions.
     """

@@ -27,13 +27,10 @@ def region_of_interest(
         margin_mm: Euclidean distance from the nearest mask voxel's centre that still belongs, 0 or
             more; the spacing may differ between the axes.
         probability_threshold: above 0, to 1; low, so that doubtful voxels far away count.
-
     Returns:
         (I, J, K), boolean; empty if no voxel reaches either threshold.
-
     Raises:
         ValueError: if an argument is not of that kind.
-
     References:
         docs/method.md#entropy-of-a-case.
     """

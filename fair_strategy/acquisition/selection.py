@@ -77,14 +77,11 @@ def rank(
         quota_batch: cases a batch, 1 or more; None for no quotas.
         audit_every: distance of the audit slots, 1 or more; None for none.
         first: case ids to serve before all others; ids that are no candidates are passed over.
-
     Returns:
         Every candidate once. Equal utilities: by entropy, then at random.
-
     Raises:
         ValueError: for a repeated id, a subgroup without weight, a negative or infinite entropy or
             weight, or a batch or distance below 1.
-
     References:
         docs/method.md#selection.
     """
@@ -113,10 +110,8 @@ def balanced_random(
         case_ids: unique; their order does not matter.
         groups: their subgroups, as many.
         rng: the order of the cases in a group, and of the groups in each turn.
-
     Returns:
         Every case once.
-
     Raises:
         ValueError: for a repeated id, or if the two are not as many.
     """
@@ -140,10 +135,8 @@ def percentiles(values: ArrayLike) -> NDArray[np.float64]:
 
     Args:
         values: (N,); NaN stays NaN and does not count.
-
     Returns:
         (N,), above 0 and below 100; 50 for a single value.
-
     Raises:
         ValueError: if values is not one-dimensional.
     """
@@ -232,7 +225,6 @@ def quotas(
         weights: of the groups.
         left: cases that each group still has; no group gets more, the rest goes to the others.
         rng: breaks ties of equal remainders.
-
     Returns:
         Places a group, with sum min(size, sum of left). Groups of weight 0 get places only when no
         other group has cases, and then equally.

@@ -53,15 +53,12 @@ def group_weights(
         labelled_counts: for inverse_frequency: labelled cases of each group; missing means 0.
         candidate_counts: for worst_group: cases still to be served of each group, missing means 0;
             None if all have some.
-
     Returns:
         A weight a group, 0 or more, with mean 1, sorted by name; all 1 where the rule gives only
         zeros or no performance is known.
-
     Raises:
         ValueError: for another rule, no group, a value outside its range, or an input that the rule
             needs and did not get.
-
     References:
         docs/method.md#weight-rules. exponentiated: Sagawa et al. 2020, arXiv:1911.08731, there on
         losses.

@@ -13,7 +13,6 @@ def as_mask(mask: ArrayLike, *, name: str = "mask", ndim: int | None = None) -> 
         mask: bool, or numbers that are all 0 or 1.
         name: how the error calls it.
         ndim: the rank it must have; None for any.
-
     Raises:
         ValueError: if it has another rank, or holds anything but 0 and 1 (a label map does).
     """

@@ -60,10 +60,8 @@ def by_group(
         known_groups: names that are reported with n = 0 and NaN where they have no case.
         level: of the interval: Student's t with the standard error of the mean, or with the
             jackknife's standard error for another aggregate (the two agree for the mean).
-
     Returns:
         A summary a group, sorted by name.
-
     Raises:
         ValueError: if scores are empty, NaN or infinite, or are not as many as the labels.
     """
@@ -89,13 +87,10 @@ def gap(
         groups: N subgroup labels.
         higher_is_better: the same for either value.
         aggregate: from the scores of a group to one number.
-
     Returns:
         0 (ideal, and where there is one group) upwards, in the unit of the scores.
-
     Raises:
         ValueError: as `by_group`.
-
     References:
         For two groups the fairness gap of Mehta et al. 2023, arXiv:2303.03242.
     """
@@ -117,10 +112,8 @@ def worst_group(
         groups: N subgroup labels.
         higher_is_better: False for errors and distances.
         aggregate: from the scores of a group to one number.
-
     Returns:
         The name; of equal groups the first in sorted order.
-
     Raises:
         ValueError: as `by_group`.
     """
@@ -145,10 +138,8 @@ def standard_deviation(
         higher_is_better: the same for either value.
         aggregate: from the scores of a group to one number.
         ddof: the divisor is the number of groups minus this.
-
     Returns:
         0 (ideal) upwards, in the unit of the scores.
-
     Raises:
         ValueError: as `by_group`, or if there are not more groups than ddof.
     """
@@ -172,13 +163,10 @@ def skewed_error_ratio(
         groups: N subgroup labels.
         higher_is_better: False if the scores are errors themselves: max_g / min_g.
         aggregate: from the scores of a group to one number.
-
     Returns:
         1 (ideal, and where no group has any error) to infinity (the best group alone has none).
-
     Raises:
         ValueError: as `by_group`, or if a score lies outside [0, 1].
-
     References:
         Wang and Deng 2020, arXiv:1911.10692.
     """
@@ -208,13 +196,10 @@ def equity_scaled(
         aggregate: from scores to one number, for the groups and for D over all cases.
         variant: "fairseg": disparity sum_g |D_g - D|; "std": standard deviation of the groups'
             means, ddof 0.
-
     Returns:
         0 to D (ideal: no disparity); an error comes back as E (ideal) to 1.
-
     Raises:
         ValueError: as `by_group`, if a score lies outside [0, 1], or for another variant.
-
     References:
         "fairseg": Tian et al. 2024, arXiv:2311.02189. "std": Jin et al. 2024, arXiv:2407.00983.
     """
@@ -248,11 +233,9 @@ def gap_null(
         rng: the only source of randomness.
         draws: number of shuffles, 1 or more.
         aggregate: from the scores of a group to one number.
-
     Returns:
         (draws,), each 0 or more. (1 + number at or above the observed gap) / (1 + draws) is the
         p value of exchangeable labels.
-
     Raises:
         ValueError: as `by_group`, or for draws below 1.
     """

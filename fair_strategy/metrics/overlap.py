@@ -14,13 +14,10 @@ def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
     Args:
         prediction: boolean (or 0 and 1), of any shape.
         reference: the same shape.
-
     Returns:
         0 (disjoint) to 1 (equal, ideal); 1 where both are empty.
-
     Raises:
         ValueError: if the shapes differ, or a mask holds other values than 0 and 1.
-
     References:
         Dice 1945, doi:10.2307/1932409.
     """
@@ -37,7 +34,6 @@ def volume_mm3(mask: ArrayLike, spacing_mm: Sequence[float]) -> float:
     Args:
         mask: (I, J, K), boolean (or 0 and 1).
         spacing_mm: three voxel edges.
-
     Raises:
         ValueError: if the mask or the spacing is not of that kind.
     """

@@ -22,10 +22,8 @@ def average_surface_distance_mm(a: ArrayLike, b: ArrayLike, spacing_mm: Sequence
         a: (I, J, K), boolean (or 0 and 1).
         b: the same shape; the measure is symmetric.
         spacing_mm: three voxel edges.
-
     Returns:
         0 (ideal) upwards; NaN if either mask is empty, since there is no surface to measure to.
-
     Raises:
         ValueError: if masks or spacing are not of that kind.
     """
@@ -40,10 +38,8 @@ def hausdorff_95_mm(a: ArrayLike, b: ArrayLike, spacing_mm: Sequence[float]) -> 
         a: (I, J, K), boolean (or 0 and 1).
         b: the same shape; the measure is symmetric.
         spacing_mm: three voxel edges.
-
     Returns:
         0 (ideal) upwards; NaN if either mask is empty.
-
     Raises:
         ValueError: if masks or spacing are not of that kind.
     """
@@ -63,13 +59,10 @@ def surface_dice(
         b: the same shape; the measure is symmetric.
         spacing_mm: three voxel edges.
         tolerance_mm: the largest distance that still counts as agreement, 0 or more.
-
     Returns:
         0 to 1 (ideal); NaN if either mask is empty.
-
     Raises:
         ValueError: if masks, spacing or tolerance are not of that kind.
-
     References:
         Nikolov et al. 2021, doi:10.2196/26151, with voxels in the place of surface elements.
     """
@@ -91,14 +84,11 @@ def surface_area_mm2(mask: ArrayLike, spacing_mm: Sequence[float]) -> float:
     Args:
         mask: (I, J, K), boolean (or 0 and 1).
         spacing_mm: three voxel edges.
-
     Returns:
         0 for an empty mask. Within some 5 % for a ball whose radius is 5 voxels or more along each
         axis; smaller and thinner parts are underestimated.
-
     Raises:
         ValueError: if mask or spacing are not of that kind.
-
     References:
         Federer 1959, Curvature measures, doi:10.2307/1993504.
     """
