@@ -51,7 +51,7 @@ class _Settings(BaseModel):
 
 
 class StudySettings(_Settings):
-    """What a study measures and how it selects; the same object for server, script and simulation."""
+    """What a study measures and how it selects, for server, script and simulation alike."""
 
     sensitive_feature: Names | None = Field(
         default=None,

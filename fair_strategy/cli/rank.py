@@ -74,7 +74,10 @@ def _replay(decision: int, studies: Path | None, state_dir: Path | None, as_json
     if not (state / "state.sqlite3").exists():
         fail(f"{state}: expected the state of a study, found none; give --state-dir", code=2)
     study = open_study(studies, state_dir=state, shipped_model=Path("unused"))
-    result = replay(study, decision)
+    try:
+        result = replay(study, decision)
+    except LookupError as error:
+        fail(str(error), code=2)
     answer(result, as_json=as_json)
     if not result["same"]:
         raise typer.Exit(1)

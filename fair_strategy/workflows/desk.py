@@ -67,7 +67,12 @@ def next_case(
     taken = _take(study, strategy, client_id, now)
     if taken is None and strategy != ALWAYS_MADE:
         taken = _take(study, ALWAYS_MADE, client_id, now)
-    return None if taken is None else _handed(study, strategy, taken)
+    if taken is None:
+        return None
+    shown = _stored(study, taken.case_id)
+    if shown is not None:
+        plans.set_seen_model(study.store, taken.case_id, client_id, shown.model)
+    return _handed(study, strategy, taken)
 
 
 def submit(
@@ -205,9 +210,10 @@ def _take(study: Study, strategy: str, client_id: str, now: float) -> Taken | No
 
 def _handed(study: Study, asked: str, taken: Taken) -> Handed:
     current = scores.current_model(study.store)
-    plan = plans.plan_head(study.store, taken.plan_id)
+    plan = plans.plan_head(study.store, taken.strategy)
     stale = taken.strategy in NEEDS_SCORES and (
         current is None
+        or plan is None
         or plan.model != current.checksum
         or plan.settings_version != study.settings_version
     )

@@ -15,7 +15,7 @@ from fair_strategy.store import cases, plans, scores
 from fair_strategy.store.plans import PlanRecord, PlanRow
 from fair_strategy.store.scores import ScoreRecord
 from fair_strategy.workflows.performance import study_performance
-from fair_strategy.workflows.study import Study, StudyError, masked_score
+from fair_strategy.workflows.study import Study, masked_score
 
 log = logging.getLogger(__name__)
 
@@ -96,13 +96,10 @@ def replay(study: Study, decision_id: int) -> dict[str, Any]:
         ``decision``, ``plan``, ``strategy``, ``case_id``, ``position``, ``replayed`` (the case that
         the rebuilt plan has there) and ``same`` (True if every row came out as stored).
     Raises:
-        StudyError: if there is no such decision.
+        LookupError: if there is no such decision.
     """
     decision = plans.decision(study.store, decision_id)
-    if decision is None:
-        raise StudyError(f"decision {decision_id}: not in this study")
     plan = plans.plan(study.store, decision.plan_id)
-    assert plan is not None  # a plan with a decision is never pruned
     stored = plans.rows(study.store, plan.plan_id)
     rebuilt = _order(plan.strategy, Pool.from_json(plan.inputs), plan.seed)
     return {
@@ -118,7 +115,7 @@ def replay(study: Study, decision_id: int) -> dict[str, Any]:
 
 def plan_is_stale(study: Study) -> bool:
     """Whether model, settings, scores or scans differ from those of the newest plans."""
-    newest = plans.latest_plan(study.store, ALWAYS_MADE)
+    newest = plans.plan_head(study.store, ALWAYS_MADE)
     return newest is None or newest.note != _stamp(study)
 
 
@@ -133,7 +130,7 @@ def _write_plan(
     seed = int(np.random.default_rng([study.settings.seed, n_labelled]).integers(2**31))
     ranked = _order(strategy, pool, seed)
     plan = PlanRecord(
-        plan_id=0,
+        plan_id=None,
         strategy=strategy,
         model=model if strategy in NEEDS_SCORES else None,
         settings_version=study.settings_version,

@@ -101,7 +101,7 @@ def cross_validate(
 
 
 def training_cases(study: Study) -> tuple[list[TrainingCase], list[TrainingCase]]:
-    """Labelled cases as (training, select half of the validation set), the audit half in neither."""
+    """Labelled cases: for training, and of the validation set the half that selects."""
     splits, subgroups = cases.splits(study.store), study.subgroups()
     records = {c.case_id: c for c in cases.cases(study.store) if c.present and not c.unreadable}
     training, validation = [], []
