@@ -1,0 +1,173 @@
+"""The study's database: opened once, a connection a thread, written in short transactions."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from fair_strategy.store.errors import StoreError
+from fair_strategy.store.recovery import Recovery, recover_if_corrupt, write_backup
+from fair_strategy.store.schema import MIGRATIONS
+from fair_strategy.store.statedir import (  # noqa: F401 - found here by callers
+    DATABASE_NAME,
+    StateLock,
+    hold,
+    opening,
+    prepare_directory,
+    refuse_network_filesystem,
+)
+
+SCHEMA_VERSION = len(MIGRATIONS)
+
+# Connections that a forked child inherited: used or closed there, they could harm the parent's.
+_inherited: list[sqlite3.Connection] = []
+
+
+class Store:
+    """A path to a prepared database and, for each process and thread, a connection to it.
+
+    It pickles as its path. Use `Store.open`, which prepares the file, once a process start.
+
+    Args:
+        path: the database file, which exists.
+        busy_timeout_s: how long a statement waits for another writer before
+            sqlite3.OperationalError "database is locked".
+    """
+
+    def __init__(self, path: Path, *, busy_timeout_s: float = 5.0) -> None:
+        self.path = Path(path).resolve()
+        self.busy_timeout_s = busy_timeout_s
+        self.recovery: Recovery | None = None
+        self._local = threading.local()
+
+    @classmethod
+    def open(cls, state_dir: Path, *, busy_timeout_s: float = 5.0, check: bool = True) -> "Store":
+        """A store in state_dir, which is created, checked, restored or migrated where needed.
+
+        Args:
+            state_dir: made private to its owner (0700).
+            busy_timeout_s: see `Store`.
+            check: look for corruption first; what was restored is then in `.recovery`.
+
+        Raises:
+            StoreError: network file system, corrupt without a good backup, or a database written
+                by a newer version of this package.
+        """
+        store = cls(prepare_directory(state_dir) / DATABASE_NAME, busy_timeout_s=busy_timeout_s)
+        with opening(store.state_dir):
+            store.recovery = recover_if_corrupt(store.path) if check else None
+            with closing(_connect(store.path, busy_timeout_s, create=True)) as connection:
+                _use_write_ahead_log(connection, store.path)
+                _migrate(connection, store.path)
+        return store
+
+    @property
+    def state_dir(self) -> Path:
+        """The directory that holds the database and everything else the server writes."""
+        return self.path.parent
+
+    def read(self) -> sqlite3.Connection:
+        """This thread's connection; outside a transaction each SELECT sees the newest commit."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and self._local.pid == os.getpid():
+            return connection
+        if connection is not None:
+            _inherited.append(connection)
+        self._local.connection = _connect(self.path, self.busy_timeout_s)
+        self._local.pid = os.getpid()
+        return self._local.connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All writes in the block or none: committed at its end, rolled back on any error.
+
+        The write lock is taken at once (BEGIN IMMEDIATE): SQL only in the block, no compute.
+        """
+        connection = self.read()
+        if connection.in_transaction:
+            raise RuntimeError("a transaction is already open in this thread; pass its connection")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            _roll_back(connection)
+            raise
+
+    def close(self) -> None:
+        """Close this thread's connection; the next use opens another."""
+        if getattr(self._local, "pid", None) == os.getpid():
+            self._local.connection.close()
+            del self._local.connection, self._local.pid
+
+    def __getstate__(self) -> tuple[Path, float]:
+        return self.path, self.busy_timeout_s
+
+    def __setstate__(self, state: tuple[Path, float]) -> None:
+        self.__init__(state[0], busy_timeout_s=state[1])  # type: ignore[misc]
+
+
+def backup(store: Store, *, keep: int = 2) -> Path:
+    """A checked copy of the whole database under backups/; the newest `keep` stay.
+
+    Raises:
+        StoreError: if the database turns out corrupt; the earlier backups then stay.
+    """
+    return write_backup(store.read(), store.state_dir, keep=keep)
+
+
+def _connect(path: Path, busy_timeout_s: float, *, create: bool = False) -> sqlite3.Connection:
+    mode = "rwc" if create else "rw"
+    # The store keeps connections to their threads itself; `close` at exit may run in another.
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        timeout=busy_timeout_s,
+        check_same_thread=False,
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection, path: Path) -> None:
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreError(
+            f"{path}: SQLite cannot use its write-ahead log here (journal mode {mode!r}); choose "
+            "a local disk with --conf state_dir"
+        )
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    if _version(connection, path) == SCHEMA_VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for migration in MIGRATIONS[_version(connection, path) :]:
+            for statement in migration:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        _roll_back(connection)
+        raise
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:  # SQLite has rolled back by itself on a full disk
+        connection.execute("ROLLBACK")
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} has version {version}; this release of fair_strategy reads up to "
+            f"{SCHEMA_VERSION}. Upgrade fair_strategy, or choose another --conf state_dir"
+        )
+    return version

@@ -1,0 +1,131 @@
+"""Masks that people or models made of a case, one a tag; `final` is the reader's."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fair_strategy.store.database import Store
+from fair_strategy.store.encoding import to_json
+from fair_strategy.store.errors import UnknownCaseError
+from fair_strategy.store.open_rows import refresh_open
+
+FINAL = "final"
+
+
+@dataclass(frozen=True)
+class LabelRecord:
+    """One mask file and who made it.
+
+    Attributes:
+        digest: sha256 of the mask file's bytes.
+        seen_model: checksum of the model whose prediction the reader started from, if any.
+        created_at: seconds since 1970.
+    """
+
+    case_id: str
+    tag: str
+    path: Path
+    info: dict[str, Any]
+    client_id: str
+    created_at: float
+    digest: str
+    seen_model: str | None
+
+
+def save_label(store: Store, record: LabelRecord) -> None:
+    """Add or replace the label of (case, tag): row and info in one transaction.
+
+    A final label also ends the case's lease and takes the case out of the plans. Write the mask
+    file first: once this returns, the row survives a kill or a power cut.
+
+    Raises:
+        UnknownCaseError: if the case was never added.
+    """
+    with store.transaction() as connection:
+        _require_case(connection, record.case_id)
+        connection.execute(
+            "INSERT OR REPLACE INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.case_id,
+                record.tag,
+                str(record.path),
+                to_json(record.info),
+                record.client_id,
+                record.created_at,
+                record.digest,
+                record.seen_model,
+            ),
+        )
+        if record.tag == FINAL:
+            connection.execute("DELETE FROM leases WHERE case_id = ?", (record.case_id,))
+            refresh_open(connection, [record.case_id])
+
+
+def _require_case(connection: sqlite3.Connection, case_id: str) -> None:
+    if connection.execute("SELECT 1 FROM cases WHERE case_id = ?", (case_id,)).fetchone() is None:
+        raise UnknownCaseError(f"there is no case {case_id!r} in this study")
+
+
+def label(store: Store, case_id: str, tag: str = FINAL) -> LabelRecord | None:
+    """The label of a case under a tag; None if there is none."""
+    row = (
+        store.read()
+        .execute("SELECT * FROM labels WHERE case_id = ? AND tag = ?", (case_id, tag))
+        .fetchone()
+    )
+    return None if row is None else _record(row)
+
+
+def labels(store: Store, tag: str | None = None) -> list[LabelRecord]:
+    """All labels, or those of one tag, by case and tag."""
+    rows = store.read().execute(
+        "SELECT * FROM labels WHERE tag = coalesce(?, tag) ORDER BY case_id, tag", (tag,)
+    )
+    return [_record(row) for row in rows]
+
+
+def _record(row: sqlite3.Row) -> LabelRecord:
+    fields = dict(row)
+    return LabelRecord(
+        **fields | {"path": Path(fields["path"]), "info": json.loads(fields["info"])}
+    )
+
+
+def delete_label(store: Store, case_id: str, tag: str) -> bool:
+    """Remove the row, not the file; False if there was none.
+
+    Without its final label a case opens again in the plans that list it.
+    """
+    with store.transaction() as connection:
+        done = connection.execute(
+            "DELETE FROM labels WHERE case_id = ? AND tag = ?", (case_id, tag)
+        ).rowcount
+        refresh_open(connection, [case_id])
+    return done == 1
+
+
+def update_label_info(store: Store, case_id: str, tag: str, info: Mapping[str, Any]) -> None:
+    """Merge keys into a label's info; other keys stay.
+
+    Raises:
+        UnknownCaseError: if the case has no label of that tag.
+    """
+    with store.transaction() as connection:
+        row = connection.execute(
+            "SELECT info FROM labels WHERE case_id = ? AND tag = ?", (case_id, tag)
+        ).fetchone()
+        if row is None:
+            raise UnknownCaseError(f"case {case_id!r} has no label {tag!r}")
+        connection.execute(
+            "UPDATE labels SET info = ? WHERE case_id = ? AND tag = ?",
+            (to_json(json.loads(row["info"]) | dict(info)), case_id, tag),
+        )
+
+
+def labelled_ids(store: Store, tag: str = FINAL) -> list[str]:
+    """Ids of the cases with a label of that tag, present or not."""
+    rows = store.read().execute("SELECT case_id FROM labels WHERE tag = ? ORDER BY case_id", (tag,))
+    return [row["case_id"] for row in rows]

@@ -1,0 +1,256 @@
+"""Who works on which case: Next Sample, skip, renewal, and the log of decisions.
+
+Times called `now` are seconds of a monotonic clock, so that a corrected wall clock ends no lease.
+That clock restarts with the machine: call `renew_all` when the server starts.
+"""
+
+import sqlite3
+import time
+from dataclasses import dataclass
+
+from fair_strategy.store.database import Store
+from fair_strategy.store.encoding import null_to_nan
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A case that was just handed out, and why.
+
+    Attributes:
+        percentile: of its uncertainty in the plan's pool, [0, 100]; NaN if unscored.
+        model: checksum behind the plan; None if the strategy needs no scores.
+    """
+
+    case_id: str
+    plan_id: int
+    position: int
+    percentile: float
+    reason: str
+    model: str | None
+    strategy: str
+    decision_id: int
+
+
+@dataclass(frozen=True)
+class LeaseRecord:
+    """A case in a client's hands until `expires_at` (monotonic seconds)."""
+
+    case_id: str
+    client_id: str
+    expires_at: float
+    decision_id: int
+
+
+@dataclass(frozen=True)
+class DecisionRecord:
+    """One handing out, never changed: `position` in plan `plan_id` went to `client_id`."""
+
+    decision_id: int
+    plan_id: int
+    position: int
+    case_id: str
+    client_id: str
+    strategy: str
+    model: str | None
+    created_at: float
+
+
+def take_next(
+    store: Store,
+    strategy: str,
+    client_id: str,
+    *,
+    now: float,
+    lease_s: float,
+    skip_s: float,
+    shared_client: bool,
+) -> Taken | None:
+    """Hand out the first open case of the strategy's newest plan that nobody holds.
+
+    Lease and decision are one transaction, so no two clients get the same case. A client that
+    still holds a case and asks again skips it: it goes back to the others at once and to this
+    client after `skip_s`. If only cases in that pause are left for the client, it gets the one
+    whose pause ends first rather than nothing.
+
+    Args:
+        store: the study's store.
+        strategy: whose newest plan is followed.
+        client_id: who asks.
+        now: monotonic seconds.
+        lease_s: how long the case stays with the client unless renewed.
+        skip_s: how long a skipped case stays away from the client that skipped it.
+        shared_client: the id is used by several people (stock Slicer's `user-xyz`): asking again
+            is then another person's click, and releases nothing.
+
+    Returns:
+        None if no plan exists, or nothing is left that is neither labelled nor held.
+    """
+    with store.transaction() as connection:
+        if not shared_client:
+            _skip_held(connection, client_id, now=now, skip_s=skip_s)
+        # What an expired lease tells (decision, model seen) has rows of its own.
+        connection.execute("DELETE FROM leases WHERE expires_at <= ?", (now,))
+        connection.execute("DELETE FROM skips WHERE until <= ?", (now,))
+        row = _first_free(connection, strategy, client_id)
+        if row is None:
+            return None
+        return _hand_out(connection, row, client_id, expires_at=now + lease_s)
+
+
+def _skip_held(
+    connection: sqlite3.Connection, client_id: str, *, now: float, skip_s: float
+) -> None:
+    held = connection.execute(
+        "DELETE FROM leases WHERE client_id = ? RETURNING case_id, expires_at", (client_id,)
+    ).fetchall()
+    for row in held:
+        if row["expires_at"] > now:
+            _pause(connection, client_id, row["case_id"], until=now + skip_s)
+
+
+def _pause(connection: sqlite3.Connection, client_id: str, case_id: str, *, until: float) -> None:
+    connection.execute("INSERT OR REPLACE INTO skips VALUES (?, ?, ?)", (client_id, case_id, until))
+
+
+_FREE_ROWS = """SELECT plan_rows.*, plans.model, plans.strategy
+    FROM plans JOIN plan_rows INDEXED BY plan_rows_open USING (plan_id)
+    {join} skips ON skips.client_id = :client AND skips.case_id = plan_rows.case_id
+    WHERE plan_id = (SELECT max(plan_id) FROM plans WHERE strategy = :strategy) AND open = 1
+    AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.case_id = plan_rows.case_id)
+    """
+
+
+def _first_free(
+    connection: sqlite3.Connection, strategy: str, client_id: str
+) -> sqlite3.Row | None:
+    """The row to hand out, given that expired leases and pauses are gone."""
+    names = {"strategy": strategy, "client": client_id}
+    fresh = _FREE_ROWS.format(join="LEFT JOIN") + "AND until IS NULL ORDER BY position LIMIT 1"
+    paused = _FREE_ROWS.format(join="JOIN") + "ORDER BY until, position LIMIT 1"
+    row: sqlite3.Row | None = connection.execute(fresh, names).fetchone()
+    return row if row is not None else connection.execute(paused, names).fetchone()
+
+
+def _hand_out(
+    connection: sqlite3.Connection, row: sqlite3.Row, client_id: str, *, expires_at: float
+) -> Taken:
+    decision_id = connection.execute(
+        """INSERT INTO decisions (plan_id, position, case_id, client_id, created_at)
+        VALUES (?, ?, ?, ?, ?) RETURNING decision_id""",
+        (row["plan_id"], row["position"], row["case_id"], client_id, time.time()),
+    ).fetchone()["decision_id"]
+    connection.execute(
+        "INSERT INTO leases VALUES (?, ?, ?, ?)",
+        (row["case_id"], client_id, expires_at, decision_id),
+    )
+    connection.execute(
+        "DELETE FROM skips WHERE client_id = ? AND case_id = ?", (client_id, row["case_id"])
+    )
+    return Taken(
+        case_id=row["case_id"],
+        plan_id=row["plan_id"],
+        position=row["position"],
+        percentile=null_to_nan(row["percentile"]),
+        reason=row["reason"],
+        model=row["model"],
+        strategy=row["strategy"],
+        decision_id=decision_id,
+    )
+
+
+def release(store: Store, case_id: str, client_id: str, *, now: float, cool_down_s: float) -> bool:
+    """Give a held case back; for `cool_down_s` this client gets others first.
+
+    Returns:
+        False, and nothing done, if the client does not hold it.
+    """
+    with store.transaction() as connection:
+        done = connection.execute(
+            "DELETE FROM leases WHERE case_id = ? AND client_id = ? AND expires_at > ?",
+            (case_id, client_id, now),
+        ).rowcount
+        if done and cool_down_s > 0:
+            _pause(connection, client_id, case_id, until=now + cool_down_s)
+    return done == 1
+
+
+def renew(
+    store: Store, client_id: str, *, now: float, lease_s: float, case_id: str | None = None
+) -> int:
+    """Make a client's running leases (or the one on `case_id`) last until now + lease_s.
+
+    Returns:
+        How many were renewed; an expired lease is not.
+    """
+    with store.transaction() as connection:
+        return connection.execute(
+            """UPDATE leases SET expires_at = max(expires_at, ?)
+            WHERE client_id = ? AND expires_at > ? AND case_id = coalesce(?, case_id)""",
+            (now + lease_s, client_id, now, case_id),
+        ).rowcount
+
+
+def renew_all(store: Store, *, now: float, lease_s: float) -> int:
+    """Set every lease to end at now + lease_s, and no pause to end later; for the server's start.
+
+    After a restart of the machine the stored times belong to a clock that is gone.
+
+    Returns:
+        How many leases there are.
+    """
+    with store.transaction() as connection:
+        connection.execute("UPDATE skips SET until = min(until, ?)", (now + lease_s,))
+        return connection.execute("UPDATE leases SET expires_at = ?", (now + lease_s,)).rowcount
+
+
+def leases(store: Store, now: float) -> list[LeaseRecord]:
+    """The leases that have not expired, by case id."""
+    rows = store.read().execute(
+        "SELECT * FROM leases WHERE expires_at > ? ORDER BY case_id", (now,)
+    )
+    return [LeaseRecord(**dict(row)) for row in rows]
+
+
+def lease_of(store: Store, case_id: str) -> LeaseRecord | None:
+    """The lease on a case, expired or not (compare `expires_at`); None if it is free."""
+    row = store.read().execute("SELECT * FROM leases WHERE case_id = ?", (case_id,)).fetchone()
+    return None if row is None else LeaseRecord(**dict(row))
+
+
+def set_seen_model(store: Store, case_id: str, client_id: str, model: str) -> None:
+    """Remember whose prediction a client was last shown on a case; outlives the lease."""
+    with store.transaction() as connection:
+        connection.execute(
+            "INSERT OR REPLACE INTO seen_models VALUES (?, ?, ?)", (case_id, client_id, model)
+        )
+
+
+def holder_saw(store: Store, case_id: str, client_id: str) -> str | None:
+    """Checksum of the model whose prediction the client was last shown on a case; None if none."""
+    row = (
+        store.read()
+        .execute(
+            "SELECT model FROM seen_models WHERE case_id = ? AND client_id = ?",
+            (case_id, client_id),
+        )
+        .fetchone()
+    )
+    return None if row is None else row["model"]
+
+
+_DECISIONS = """SELECT decision_id, plan_id, position, case_id, client_id, strategy, model,
+    decisions.created_at FROM decisions JOIN plans USING (plan_id) """
+
+
+def decisions(store: Store, limit: int = 100) -> list[DecisionRecord]:
+    """The last `limit` decisions, newest first."""
+    rows = store.read().execute(_DECISIONS + "ORDER BY decision_id DESC LIMIT ?", (limit,))
+    return [DecisionRecord(**dict(row)) for row in rows]
+
+
+def decision(store: Store, decision_id: int) -> DecisionRecord:
+    """The decision of that id; LookupError if there is none."""
+    row = store.read().execute(_DECISIONS + "WHERE decision_id = ?", (decision_id,)).fetchone()
+    if row is None:
+        raise LookupError(f"there is no decision {decision_id} in this study")
+    return DecisionRecord(**dict(row))

@@ -1,0 +1,180 @@
+"""Plans: the order in which a strategy hands out cases, with everything it was made from."""
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fair_strategy.store.database import Store
+from fair_strategy.store.encoding import null_to_nan, number_or_null, to_json
+from fair_strategy.store.leases import (  # noqa: F401 - found here by callers
+    DecisionRecord,
+    LeaseRecord,
+    Taken,
+    decision,
+    decisions,
+    holder_saw,
+    lease_of,
+    leases,
+    release,
+    renew,
+    renew_all,
+    set_seen_model,
+    take_next,
+)
+from fair_strategy.store.open_rows import refresh_plan
+
+KEPT_PLANS = 3
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """What a plan was made from; enough to make it again.
+
+    Attributes:
+        plan_id: given by `add_plan`; None before.
+        model: checksum; None for a strategy that needs no scores.
+        weights: by subgroup. performance: the snapshot behind them.
+        inputs: the candidates and whatever else the ranking was called with.
+        created_at: seconds since 1970.
+    """
+
+    plan_id: int | None
+    strategy: str
+    model: str | None
+    settings_version: int
+    seed: int
+    weights: Mapping[str, Any]
+    performance: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    created_at: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One place in a plan: score in nats, utility, percentile in [0, 100]; NaN if unscored."""
+
+    position: int
+    case_id: str
+    subgroup: str
+    score: float
+    utility: float
+    percentile: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class PlanHead:
+    """What tells whether a plan is stale, without its snapshot."""
+
+    plan_id: int
+    strategy: str
+    model: str | None
+    settings_version: int
+    created_at: float
+    note: str
+
+
+def add_plan(
+    store: Store, record: PlanRecord, plan_rows: Sequence[PlanRow], *, keep: int = KEPT_PLANS
+) -> int:
+    """Store a plan, which Next Sample follows from now on, and return its id.
+
+    Cases that were labelled, lost or excluded while the plan was made are closed at once. Of the
+    strategy's older plans, those beyond the newest `keep` from which nothing was taken are
+    deleted; a plan with a decision stays for ever, to be replayed.
+    """
+    columns = (
+        record.strategy,
+        record.model,
+        int(record.settings_version),
+        int(record.seed),
+        to_json(record.weights),
+        to_json(record.performance),
+        to_json(record.inputs),
+        float(record.created_at),
+        record.note,
+    )
+    values = [_row_values(row) for row in plan_rows]
+    with store.transaction() as connection:
+        plan_id = _insert_plan(connection, columns)
+        connection.executemany(
+            """INSERT INTO plan_rows (plan_id, position, case_id, subgroup, score, utility,
+            percentile, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+            ((plan_id, *row) for row in values),
+        )
+        refresh_plan(connection, plan_id)
+        _prune(connection, record.strategy, keep)
+    return plan_id
+
+
+def _row_values(row: PlanRow) -> tuple[object, ...]:
+    numbers = map(number_or_null, (row.score, row.utility, row.percentile))
+    return (int(row.position), row.case_id, row.subgroup, *numbers, row.reason)
+
+
+def _insert_plan(connection: sqlite3.Connection, columns: tuple[object, ...]) -> int:
+    row = connection.execute(
+        """INSERT INTO plans (strategy, model, settings_version, seed, weights, performance,
+        inputs, created_at, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING plan_id""",
+        columns,
+    ).fetchone()
+    return int(row["plan_id"])
+
+
+def _prune(connection: sqlite3.Connection, strategy: str, keep: int) -> None:
+    connection.execute(
+        """DELETE FROM plans WHERE strategy = :strategy
+        AND plan_id NOT IN (SELECT plan_id FROM plans WHERE strategy = :strategy
+            ORDER BY plan_id DESC LIMIT :keep)
+        AND NOT EXISTS (SELECT 1 FROM decisions WHERE decisions.plan_id = plans.plan_id)""",
+        {"strategy": strategy, "keep": max(keep, 1)},
+    )
+
+
+def plan_head(store: Store, strategy: str) -> PlanHead | None:
+    """Head of the strategy's newest plan; None before the first. Cheap at any pool size."""
+    row = (
+        store.read()
+        .execute(
+            """SELECT plan_id, strategy, model, settings_version, created_at, note FROM plans
+            WHERE strategy = ? ORDER BY plan_id DESC LIMIT 1""",
+            (strategy,),
+        )
+        .fetchone()
+    )
+    return None if row is None else PlanHead(**dict(row))
+
+
+def latest_plan(store: Store, strategy: str) -> PlanRecord | None:
+    """The strategy's newest plan with its snapshot; None before the first."""
+    head = plan_head(store, strategy)
+    return None if head is None else plan(store, head.plan_id)
+
+
+def plan(store: Store, plan_id: int) -> PlanRecord:
+    """The plan of that id; LookupError if there is none (never was, or pruned)."""
+    row = store.read().execute("SELECT * FROM plans WHERE plan_id = ?", (plan_id,)).fetchone()
+    if row is None:
+        raise LookupError(f"there is no plan {plan_id} in this study")
+    fields = dict(row)
+    decoded = {key: json.loads(fields[key]) for key in ("weights", "performance", "inputs")}
+    return PlanRecord(**fields | decoded)
+
+
+def rows(store: Store, plan_id: int) -> list[PlanRow]:
+    """The rows of a plan by position, whether still open or not."""
+    found = store.read().execute(
+        """SELECT position, case_id, subgroup, score, utility, percentile, reason
+        FROM plan_rows WHERE plan_id = ? ORDER BY position""",
+        (plan_id,),
+    )
+    return [_record(row) for row in found]
+
+
+def _record(row: sqlite3.Row) -> PlanRow:
+    fields = dict(row)
+    numbers = {key: null_to_nan(fields[key]) for key in ("score", "utility", "percentile")}
+    return PlanRow(**fields | numbers)

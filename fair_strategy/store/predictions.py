@@ -1,0 +1,211 @@
+"""Predictions on disk: predictions/<model>/<case>.npz, written once, read by everyone."""
+
+import json
+import logging
+import os
+import re
+import shutil
+import threading
+import time
+import zipfile
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fair_strategy.store.statedir import sync_file
+
+log = logging.getLogger(__name__)
+
+FOLDER = "predictions"
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_CORRUPT = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, TypeError)
+_STRAY_AFTER_S = 3600.0
+
+PeakTuple = tuple[tuple[float, float, float], float]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPrediction:
+    """One model's answer for one scan, cropped to a box in the scan's own grid.
+
+    Attributes:
+        shape: of the whole scan, (I, J, K).
+        affine: (4, 4), voxel to RAS mm.
+        box: (3, 2) ints, first and one past the last voxel along each axis.
+        mask: bool, of the box's shape. entropy: float16, of the box's shape, in nats.
+        peaks: of the uncertainty, highest first: ((x, y, z) in RAS mm, value in nats).
+        flags: names of what is implausible. route: how the structure was found.
+        trust: of the localisation, in [0, 1].
+        fingerprint: of the file that was predicted.
+    """
+
+    case_id: str
+    model: str
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    box: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+    entropy: NDArray[np.float16]
+    peaks: tuple[PeakTuple, ...]
+    flags: tuple[str, ...]
+    route: str
+    trust: float
+    fingerprint: str
+
+
+def write_prediction(state_dir: Path, record: StoredPrediction) -> Path:
+    """Write a prediction: whole or not at all, even through a kill or a power cut.
+
+    Raises:
+        ValueError: if case_id or model is no safe file name, or the arrays do not fit the box.
+    """
+    path = _path(state_dir, record.model, record.case_id)
+    _check_geometry(record)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = path.with_name(f".{record.case_id}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        with part.open("wb") as file:
+            np.savez_compressed(file, **_to_arrays(record))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_file(path.parent)
+    return path
+
+
+def read_prediction(
+    state_dir: Path, model: str, case_id: str, fingerprint: str
+) -> StoredPrediction | None:
+    """The stored prediction of the file as it is now.
+
+    Returns:
+        None if there is none, if it was made from another file (fingerprint), or if it is
+        corrupt: then it is removed, with a warning, so that it is made again.
+
+    Raises:
+        ValueError: if case_id or model is no safe file name.
+    """
+    path = _path(state_dir, model, case_id)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            record = _from_arrays(arrays)
+        _check_geometry(record)
+        if (record.model, record.case_id) != (model, case_id):
+            raise ValueError(f"it is of case {record.case_id!r} and model {record.model!r}")
+    except FileNotFoundError:
+        return None
+    except _CORRUPT as error:
+        log.warning("prediction %s is corrupt (%s) and was removed", path, error)
+        path.unlink(missing_ok=True)
+        return None
+    return record if record.fingerprint == fingerprint else None
+
+
+def full_mask(record: StoredPrediction) -> NDArray[np.uint8]:
+    """The mask in the scan's whole grid, (I, J, K): 1 inside, 0 elsewhere."""
+    whole = np.zeros(record.shape, dtype=np.uint8)
+    whole[_slices(record)] = record.mask
+    return whole
+
+
+def full_entropy(record: StoredPrediction) -> NDArray[np.float32]:
+    """The entropy map in the scan's whole grid, (I, J, K), in nats; 0 outside the box."""
+    whole = np.zeros(record.shape, dtype=np.float32)
+    whole[_slices(record)] = record.entropy
+    return whole
+
+
+def prune(state_dir: Path, keep: Collection[str]) -> list[str]:
+    """Delete the predictions of all models but those of `keep`; return whose were deleted."""
+    deleted = []
+    for folder in sorted((Path(state_dir) / FOLDER).glob("*")):
+        if folder.name not in keep:
+            shutil.rmtree(folder, ignore_errors=True)
+            deleted.append(folder.name)
+        else:
+            _remove_strays(folder)
+    return deleted
+
+
+def _remove_strays(folder: Path) -> None:
+    """Remove what a killed writer left; an hour is longer than any write takes."""
+    for part in folder.glob(".*.part"):
+        if time.time() - part.stat().st_mtime > _STRAY_AFTER_S:
+            part.unlink(missing_ok=True)
+
+
+def _path(state_dir: Path, model: str, case_id: str) -> Path:
+    for what, name in (("model", model), ("case_id", case_id)):
+        if not _SAFE_NAME.fullmatch(name) or ".." in name:
+            raise ValueError(
+                f"{what} {name!r} is no safe file name: letters, digits, '_', '-' and '.', no "
+                "leading dot, no '..', at most 128"
+            )
+    return Path(state_dir) / FOLDER / model / f"{case_id}.npz"
+
+
+def _slices(record: StoredPrediction) -> tuple[slice, slice, slice]:
+    (i0, i1), (j0, j1), (k0, k1) = record.box.tolist()
+    return slice(i0, i1), slice(j0, j1), slice(k0, k1)
+
+
+def _check_geometry(record: StoredPrediction) -> None:
+    box = record.box
+    if len(record.shape) != 3 or record.affine.shape != (4, 4) or box.shape != (3, 2):
+        raise ValueError(f"prediction of {record.case_id}: shape, affine or box is malformed")
+    if (box[:, 0] < 0).any() or (box[:, 1] < box[:, 0]).any() or (box[:, 1] > record.shape).any():
+        raise ValueError(
+            f"prediction of {record.case_id}: box {box.tolist()} leaves {record.shape}"
+        )
+    size = tuple((box[:, 1] - box[:, 0]).tolist())
+    if record.mask.shape != size or record.entropy.shape != size:
+        raise ValueError(
+            f"prediction of {record.case_id}: box of {size}, mask of {record.mask.shape}, "
+            f"entropy of {record.entropy.shape}"
+        )
+
+
+def _to_arrays(record: StoredPrediction) -> dict[str, NDArray[Any]]:
+    text = {
+        "case_id": record.case_id,
+        "model": record.model,
+        "flags": record.flags,
+        "route": record.route,
+        "fingerprint": record.fingerprint,
+    }
+    return {
+        "text": np.array(json.dumps(text)),
+        "shape": np.asarray(record.shape, dtype=np.int64),
+        "affine": np.asarray(record.affine, dtype=np.float64),
+        "box": np.asarray(record.box, dtype=np.int64),
+        "mask": np.asarray(record.mask, dtype=np.bool_),
+        "entropy": np.asarray(record.entropy, dtype=np.float16),
+        "peaks": np.array([(*p, v) for p, v in record.peaks], dtype=np.float64).reshape(-1, 4),
+        "trust": np.asarray(record.trust, dtype=np.float64),
+    }
+
+
+def _from_arrays(arrays: "np.lib.npyio.NpzFile") -> StoredPrediction:
+    text = json.loads(str(arrays["text"]))
+    i, j, k = arrays["shape"].tolist()
+    return StoredPrediction(
+        case_id=text["case_id"],
+        model=text["model"],
+        shape=(i, j, k),
+        affine=arrays["affine"],
+        box=arrays["box"],
+        mask=arrays["mask"],
+        entropy=arrays["entropy"],
+        peaks=tuple(((x, y, z), value) for x, y, z, value in arrays["peaks"].tolist()),
+        flags=tuple(text["flags"]),
+        route=text["route"],
+        trust=float(arrays["trust"]),
+        fingerprint=text["fingerprint"],
+    )

@@ -1,0 +1,102 @@
+"""How uncertain a model is about each case, keyed so that nothing stale is ever served."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fair_strategy.store.comparisons import (  # noqa: F401 - found here by callers
+    ComparisonRecord,
+    add_comparison,
+    comparisons,
+    uncompared,
+    uncompared_with,
+)
+from fair_strategy.store.database import Store
+from fair_strategy.store.encoding import null_to_nan, number_or_null, to_json
+from fair_strategy.store.models import (  # noqa: F401 - found here by callers
+    ModelRecord,
+    add_model,
+    current_model,
+    models,
+    publish,
+)
+
+
+@dataclass(frozen=True)
+class ScoreRecord:
+    """The score of one case; case, fingerprint, model and settings_hash are its key.
+
+    Attributes:
+        entropies: case entropy in nats by variant; NaN where undefined.
+        volume_mm3: of the predicted mask.
+        flags: names of what is implausible about the prediction.
+        created_at: seconds since 1970.
+    """
+
+    case_id: str
+    fingerprint: str
+    model: str
+    settings_hash: str
+    entropies: Mapping[str, float]
+    volume_mm3: float
+    flags: tuple[str, ...]
+    created_at: float
+
+
+def add_score(store: Store, record: ScoreRecord) -> None:
+    """Add a score, or replace the one of the same key."""
+    with store.transaction() as connection:
+        connection.execute(
+            """INSERT OR REPLACE INTO scores (case_id, fingerprint, model, settings_hash,
+            entropies, volume_mm3, flags, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+            (
+                record.case_id,
+                record.fingerprint,
+                record.model,
+                record.settings_hash,
+                to_json(record.entropies),
+                number_or_null(record.volume_mm3),
+                to_json(record.flags),
+                record.created_at,
+            ),
+        )
+
+
+def scores(store: Store, model: str, settings_hash: str) -> dict[str, ScoreRecord]:
+    """Scores by case id under a model and settings, of the files as they are now."""
+    rows = store.read().execute(
+        """SELECT scores.* FROM scores JOIN cases USING (case_id, fingerprint)
+        WHERE model = ? AND settings_hash = ? ORDER BY case_id""",
+        (model, settings_hash),
+    )
+    return {row["case_id"]: _record(row) for row in rows}
+
+
+def unscored(store: Store, model: str, settings_hash: str) -> list[str]:
+    """Ids of the cases, labelled ones included, that this model and these settings have not scored.
+
+    Only present, readable cases that are not excluded, as their files are now.
+    """
+    rows = store.read().execute(
+        """SELECT case_id FROM cases
+        WHERE present = 1 AND unreadable IS NULL AND excluded IS NULL AND NOT EXISTS (
+            SELECT 1 FROM scores WHERE model = ? AND settings_hash = ?
+            AND scores.case_id = cases.case_id AND scores.fingerprint = cases.fingerprint)
+        ORDER BY case_id""",
+        (model, settings_hash),
+    )
+    return [row["case_id"] for row in rows]
+
+
+def _record(row: sqlite3.Row) -> ScoreRecord:
+    return ScoreRecord(
+        case_id=row["case_id"],
+        fingerprint=row["fingerprint"],
+        model=row["model"],
+        settings_hash=row["settings_hash"],
+        entropies=json.loads(row["entropies"]),
+        volume_mm3=null_to_nan(row["volume_mm3"]),
+        flags=tuple(json.loads(row["flags"])),
+        created_at=row["created_at"],
+    )
