@@ -1,0 +1,1 @@
+"""Network, transforms, checkpoints, inference and training; the only layer that imports torch."""

@@ -1,0 +1,247 @@
+"""From a scan in any grid to foreground probability and entropy in that same grid.
+
+Localise, then segment: an overview of the scan at 4 mm goes through the localiser; one window of
+the segmenter at the place found does the rest. Without a localiser, without trust in what it
+says, or where the content fills one window or two anyway, the window slides over the content.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from numpy.typing import NDArray
+from scipy.special import entr
+from torch import nn
+
+from fair_strategy.learning.checkpoint import Model
+from fair_strategy.learning.grids import (
+    Grid,
+    box_around,
+    box_grid,
+    covering_grid,
+    resample,
+    window_grid,
+)
+from fair_strategy.learning.localisation import (
+    Location,
+    Overview,
+    locate,
+    overview,
+    overview_multiple,
+)
+from fair_strategy.learning.network import stochastic_copy
+from fair_strategy.learning.transforms import normalise
+
+if TYPE_CHECKING:
+    from fair_strategy.data.volumes import Volume
+
+Route = Literal["localised", "sliding"]
+Box = tuple[slice, slice, slice]
+
+MINIMUM_TRUST = 0.5
+OVERLAP = 0.5
+FEW_WINDOWS = 2
+KEPT_PROBABILITY = 0.02
+KEPT_MARGIN_MM = 12.0
+_PASSES_AT_ONCE = 4
+# Dropout draws from torch's global generator, which threads share.
+_ONE_STOCHASTIC_RUN = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """Foreground probability and entropy inside a box of the scan's own grid.
+
+    Outside of the box the probability is 0. The background's probability is one minus the
+    foreground's; the mask is probability >= 0.5.
+
+    Attributes:
+        shape, affine: the scan's grid.
+        box: the part of it that the arrays cover.
+        probability: float32, mean over the passes, in [0, 1].
+        entropy: float32, entropy of `probability`, in nats: 0 to ln 2. It is computed after
+            the probability was resampled onto the scan's grid, so the two always agree.
+        mutual_information: float32, nats, entropy minus the passes' mean entropy; None for a
+            single pass.
+        route: "localised" (one window at the place found) or "sliding".
+        trust: of the localiser, in [0, 1]; 1 where there was nothing to find because the
+            content fills one or two windows, 0 without a localiser.
+        head_centre_mm: RAS; None if the scan does not show a whole head.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    box: Box
+    probability: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    mutual_information: NDArray[np.float32] | None
+    route: Route
+    trust: float
+    head_centre_mm: tuple[float, float, float] | None
+
+
+def predict(model: Model, volume: Volume, *, passes: int = 1, seed: int = 0) -> Prediction:
+    """The model's prediction for one scan, in the scan's own grid.
+
+    Args:
+        model: see checkpoint.load_model.
+        volume: `array` (I, J, K) and `affine` (4, 4), voxel -> RAS mm; any orientation,
+            obliqueness and spacing. Not changed.
+        passes: 1 is deterministic; more are passes with dropout (Gal and Ghahramani 2016).
+        seed: of the dropout; the same seed gives the same prediction.
+    Raises:
+        ValueError: if passes is below 1 or the array has not three axes.
+    """
+    if passes < 1:
+        raise ValueError(f"passes: expected at least 1, got {passes}")
+    if volume.array.ndim != 3:
+        raise ValueError(f"expected a volume with 3 axes, got shape {volume.array.shape}")
+    affine = np.asarray(volume.affine, dtype=np.float64)
+    with torch.inference_mode():
+        array = np.ascontiguousarray(volume.array, dtype=np.float32)
+        image = torch.from_numpy(array)[None].to(model.device)
+        seen = overview(
+            image,
+            affine,
+            spacing_mm=model.localiser_spacing_mm,
+            multiple=overview_multiple(model.localiser_arguments),
+        )
+        location, route = _route(model, seen)
+        grid = _segmented_grid(model, seen, location, route)
+        region = resample(image, affine, grid, pool=True)
+        maps = _passes(model, region, passes, seed)
+        return _in_own_grid(maps, grid, volume, seen, location.trust, route)
+
+
+def _route(model: Model, seen: Overview) -> tuple[Location, Route]:
+    middle = (seen.low_mm + seen.high_mm) / 2
+    if _windows(model, seen) <= FEW_WINDOWS:
+        return Location(middle, 1.0), "sliding"
+    if model.localiser is None:
+        return Location(middle, 0.0), "sliding"
+    location = locate(seen, model.localiser)
+    return location, "localised" if location.trust >= MINIMUM_TRUST else "sliding"
+
+
+def _windows(model: Model, seen: Overview) -> int:
+    """How many windows, laid side by side, the content needs."""
+    extent = (seen.high_mm - seen.low_mm) / model.spacing_mm
+    # the overview's edges are blurred by up to a voxel of it
+    slack = model.localiser_spacing_mm / model.spacing_mm
+    sides = [
+        max(1, ceil((n - slack) / side)) for n, side in zip(extent, model.window, strict=True)
+    ]
+    return sides[0] * sides[1] * sides[2]
+
+
+def _segmented_grid(model: Model, seen: Overview, location: Location, route: Route) -> Grid:
+    if route == "localised" or _windows(model, seen) == 1:
+        return window_grid(location.centre_mm, model.window, model.spacing_mm)
+    return covering_grid(seen.low_mm, seen.high_mm, model.spacing_mm)
+
+
+def _passes(model: Model, region: torch.Tensor, passes: int, seed: int) -> list[torch.Tensor]:
+    """Foreground probability (1, I, J, K) of the region, once a pass."""
+    run = _one_window if tuple(region.shape[1:]) == model.window else _slide
+    if passes == 1:
+        return run(model, model.network, region, 1)
+    network = stochastic_copy(model.network)
+    devices = [model.device] if model.device.type == "cuda" else []
+    with _ONE_STOCHASTIC_RUN, torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        return run(model, network, region, passes)
+
+
+def _one_window(
+    model: Model, network: nn.Module, region: torch.Tensor, passes: int
+) -> list[torch.Tensor]:
+    window = normalise(region)
+    maps: list[torch.Tensor] = []
+    while len(maps) < passes:
+        count = min(_PASSES_AT_ONCE, passes - len(maps))
+        maps.extend(_foreground(network, window.expand(count, -1, -1, -1, -1)))
+    return maps
+
+
+def _slide(
+    model: Model, network: nn.Module, region: torch.Tensor, passes: int
+) -> list[torch.Tensor]:
+    def predictor(windows: torch.Tensor) -> torch.Tensor:
+        return _foreground(network, torch.stack([normalise(w) for w in windows]))
+
+    return [
+        sliding_window_inference(
+            region[None],
+            roi_size=model.window,
+            sw_batch_size=_PASSES_AT_ONCE,
+            predictor=predictor,
+            overlap=OVERLAP,
+            mode="gaussian",
+        )[0]
+        for _ in range(passes)
+    ]
+
+
+def _foreground(network: nn.Module, windows: torch.Tensor) -> torch.Tensor:
+    """(N, 1, I, J, K) probability of the foreground; 0 where a window holds nothing."""
+    filled = windows.flatten(1).any(dim=1)
+    probability = torch.zeros_like(windows)
+    if filled.any():
+        logits = network(windows[filled]).float()
+        probability[filled] = torch.softmax(logits, dim=1)[:, 1:]
+    return probability
+
+
+def _in_own_grid(
+    maps: list[torch.Tensor],
+    grid: Grid,
+    volume: Volume,
+    seen: Overview,
+    trust: float,
+    route: Route,
+) -> Prediction:
+    i, j, k = volume.array.shape
+    affine = np.asarray(volume.affine, dtype=np.float64)
+    box = box_around(_kept(maps, grid, route).corners_mm, (i, j, k), affine)
+    own = box_grid(box, affine)
+    drawn = [resample(m, grid.affine, own)[0].clamp(0, 1).cpu().numpy() for m in maps]
+    probability = np.mean(drawn, axis=0, dtype=np.float32)
+    entropy = _entropy(probability)
+    information = None
+    if len(drawn) > 1:
+        expected = np.mean([_entropy(p) for p in drawn], axis=0, dtype=np.float32)
+        information = np.maximum(entropy - expected, 0.0)
+    return Prediction(
+        shape=(i, j, k),
+        affine=affine,
+        box=box,
+        probability=probability,
+        entropy=entropy,
+        mutual_information=information,
+        route=route,
+        trust=trust,
+        head_centre_mm=seen.head_centre_mm,
+    )
+
+
+def _kept(maps: list[torch.Tensor], grid: Grid, route: Route) -> Grid:
+    """The part of the segmented region worth keeping: all of a window, else what is not empty."""
+    if route == "localised":
+        return grid
+    highest = torch.stack(maps).amax(dim=(0, 1)).cpu().numpy()
+    voxels = np.argwhere(highest >= min(KEPT_PROBABILITY, float(highest.max())))
+    margin = round(KEPT_MARGIN_MM / grid.affine[0, 0])
+    low = np.maximum(voxels.min(0) - margin, 0)
+    high = np.minimum(voxels.max(0) + margin + 1, grid.shape)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return box_grid((i, j, k), grid.affine)
+
+
+def _entropy(probability: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (entr(probability) + entr(1.0 - probability)).astype(np.float32)

@@ -1,0 +1,107 @@
+"""Where in a volume the structure is: the low-resolution network and the trust it earns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fair_strategy.learning.grids import Grid, apply_affine, covering_grid, resample
+from fair_strategy.learning.network import NetworkArguments
+from fair_strategy.learning.transforms import normalise
+
+OVERVIEW_MM = 4.0
+WHOLE_HEAD_MM = (95.0, 120.0, 85.0)
+"""A field of view whose content reaches less far than this along R, A, S shows no whole brain:
+adult brains measure some 115 to 155, 145 to 190, 110 to 150 mm."""
+_NEAR_MM = 28.0
+_EXPECTED_MM3 = 2000.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overview:
+    """A volume at low resolution on a grid along the world's axes.
+
+    Attributes:
+        image: (1, I, J, K), in the scan's own units.
+        low_mm, high_mm: (3,) corners of what is not zero; of the whole grid if all is.
+        head_centre_mm: (3,) mean position of what is not zero; None if that is no whole head.
+    """
+
+    image: torch.Tensor
+    grid: Grid
+    low_mm: NDArray[np.float64]
+    high_mm: NDArray[np.float64]
+    head_centre_mm: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Location:
+    """Where the structure's middle is, RAS mm, and how far to trust it, in [0, 1]."""
+
+    centre_mm: NDArray[np.float64]
+    trust: float
+
+
+def overview(
+    volume: torch.Tensor,
+    affine: NDArray[np.float64],
+    *,
+    spacing_mm: float = OVERVIEW_MM,
+    multiple: int = 1,
+) -> Overview:
+    """The volume (1, I, J, K) at `spacing_mm`, every side a multiple of `multiple` voxels."""
+    i, j, k = volume.shape[1:]
+    corners = Grid((i, j, k), affine).corners_mm
+    grid = covering_grid(corners.min(0), corners.max(0), spacing_mm, multiple=multiple)
+    image = resample(volume, affine, grid, pool=True)
+    voxels = torch.nonzero(image[0]).cpu().numpy().astype(np.float64)
+    if not len(voxels):
+        return Overview(image, grid, corners.min(0), corners.max(0), None)
+    content = apply_affine(grid.affine, voxels)
+    low, high = content.min(0) - spacing_mm / 2, content.max(0) + spacing_mm / 2
+    centre = None
+    if (high - low >= WHOLE_HEAD_MM).all():
+        x, y, z = (float(v) for v in content.mean(0))
+        centre = (x, y, z)
+    return Overview(image, grid, low, high, centre)
+
+
+def locate(seen: Overview, localiser: nn.Module) -> Location:
+    """The structure's middle by the localiser's probability map.
+
+    Trust is the highest probability, times the share of the probability mass within 28 mm of
+    the middle (two candidates share it), times the mass against a small structure's (a speck is
+    not trusted). So 1 is one compact, certain region, 0 is none.
+    """
+    logits = localiser(normalise(seen.image)[None])
+    probability = torch.softmax(logits.float(), dim=1)[0, 1].cpu().numpy().astype(np.float64)
+    return _summarise(probability, seen.grid)
+
+
+def _summarise(probability: NDArray[np.float64], grid: Grid) -> Location:
+    # Faint probability over a large volume would outweigh the structure itself.
+    mass = np.where(probability >= 0.1, probability, 0.0)
+    peak = np.unravel_index(int(probability.argmax()), probability.shape)
+    if not mass.any():
+        centre = apply_affine(grid.affine, np.array([peak], dtype=np.float64))[0]
+        return Location(centre, 0.0)
+    voxels = np.argwhere(mass > 0)
+    weights = mass[mass > 0]
+    points = apply_affine(grid.affine, voxels.astype(np.float64))
+    centre = apply_affine(grid.affine, np.array([peak], dtype=np.float64))[0]
+    for _ in range(2):  # mean shift from the peak: the middle of the region that holds it
+        near = np.linalg.norm(points - centre, axis=1) <= _NEAR_MM
+        centre = np.average(points[near], axis=0, weights=weights[near])
+    compact = weights[near].sum() / weights.sum()
+    voxel_mm3 = abs(np.linalg.det(grid.affine[:3, :3]))
+    amount = min(1.0, weights[near].sum() * voxel_mm3 / _EXPECTED_MM3)
+    return Location(centre, float(probability.max() * compact * amount))
+
+
+def overview_multiple(arguments: NetworkArguments | None) -> int:
+    """What every side of an overview must be a multiple of for this localiser."""
+    return arguments.multiple if arguments is not None else 1
