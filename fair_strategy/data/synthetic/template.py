@@ -80,9 +80,7 @@ def refine_caudate(t1: NDArray[np.float32], region: NDArray[np.bool_]) -> NDArra
     Returns:
         (I, J, K) float32 in [0, 1]; 0.5 is the boundary.
     """
-    near = tuple(
-        slice(part.start - 8, part.stop + 8) for part in ndimage.find_objects(region)[0]
-    )
+    near = tuple(slice(part.start - 8, part.stop + 8) for part in ndimage.find_objects(region)[0])
     grey = (t1[near] > CAUDATE_INTENSITY[0]) & (t1[near] < CAUDATE_INTENSITY[1])
     distance = ndimage.distance_transform_edt(~region[near])
     opened = ndimage.binary_opening(grey & (distance <= REACH_MM))

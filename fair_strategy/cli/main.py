@@ -1,0 +1,50 @@
+"""Console script ``fair-strategy``.
+
+A verb is one module of this package with one function of the verb's name; add it to VERBS.
+Modules import what is heavy inside that function, so that ``--help`` answers at once.
+"""
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from fair_strategy.cli.options import fail
+from fair_strategy.cli.rank import rank
+from fair_strategy.cli.score import score
+from fair_strategy.cli.synth import synth
+from fair_strategy.cli.train import train
+
+VERBS = (synth, score, rank, train)
+
+
+class _Verbs(TyperGroup):
+    """Bad input (every error of ours for it is a ValueError) is a sentence and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            fail(str(error), code=2)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of the work, not of the alphabet."""
+        return list(self.commands)
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    name="fair-strategy",
+    help="Fair active learning for medical image segmentation.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for verb in VERBS:
+    app.command()(verb)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
