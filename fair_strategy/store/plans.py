@@ -17,6 +17,8 @@ from fair_strategy.store.leases import (  # noqa: F401 - found here by callers
     holder_saw,
     lease_of,
     leases,
+    models_in_use,
+    random_draws,
     release,
     renew,
     renew_all,

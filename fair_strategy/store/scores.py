@@ -89,6 +89,20 @@ def unscored(store: Store, model: str, settings_hash: str) -> list[str]:
     return [row["case_id"] for row in rows]
 
 
+def count_scores(store: Store, model: str, settings_hash: str) -> int:
+    """How many cases this model and these settings have scored, as their files are now."""
+    row = (
+        store.read()
+        .execute(
+            """SELECT count(*) AS n FROM scores JOIN cases USING (case_id, fingerprint)
+            WHERE model = ? AND settings_hash = ?""",
+            (model, settings_hash),
+        )
+        .fetchone()
+    )
+    return int(row["n"])
+
+
 def _record(row: sqlite3.Row) -> ScoreRecord:
     return ScoreRecord(
         case_id=row["case_id"],

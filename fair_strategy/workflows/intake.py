@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from fair_strategy.data import bids
 from fair_strategy.data.bids import Scan
 from fair_strategy.data.cohort import Cohort
-from fair_strategy.data.volumes import VolumeError, match_grid, read_grid, read_mask, write_mask
+from fair_strategy.data.grids import match_grid
+from fair_strategy.data.volumes import read_grid, read_mask, write_mask
 from fair_strategy.store import cases
-from fair_strategy.store.cases import Changes, LabelRecord
+from fair_strategy.store.cases import Changes, LabelRecord, Split
 from fair_strategy.store.database import Store
 from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows.models import publish_shipped
@@ -25,6 +26,9 @@ from fair_strategy.workflows.study import Study, StudyError
 log = logging.getLogger(__name__)
 
 _IMPORTED = "imported_masks"
+
+GRID_TOLERANCE_MM = 0.05
+"""Viewers store a grid as quaternions or as text; rounding moves a corner by less than this."""
 
 
 def prepare(study: Study) -> list[str]:
@@ -82,16 +86,8 @@ def checked_mask(
     """
     record = cases.case(study.store, case_id)
     mask = read_mask(path, label_value=label_value)
-    values = np.unique(mask.array)
-    values = values[values != 0]
-    if len(values) > 1:
-        raise VolumeError(
-            f"{path.name}: expected one label, the left caudate, "
-            f"came the values {', '.join(map(str, values[:10]))}; "
-            "choose one with --conf label_value N"
-        )
     shape, affine = read_grid(record.path)
-    return match_grid((mask.array != 0).astype(np.uint8), mask.affine, shape, affine)
+    return match_grid(mask.array, mask.affine, shape, affine, tolerance_mm=GRID_TOLERANCE_MM)
 
 
 def store_mask(
@@ -131,10 +127,10 @@ def freeze_validation(study: Study) -> None:
         cases.freeze_split(store, _halves(drawn[:places], counts))
 
 
-def _halves(subjects: list[str], counts: Counter[str]) -> dict[str, str]:
-    halves = {}
+def _halves(subjects: list[str], counts: Counter[Split]) -> dict[str, Split]:
+    halves: dict[str, Split] = {}
     for subject in subjects:
-        half = "select" if counts["select"] <= counts["audit"] else "audit"
+        half: Split = "select" if counts["select"] <= counts["audit"] else "audit"
         counts[half] += 1
         halves[subject] = half
     return halves

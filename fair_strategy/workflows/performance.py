@@ -6,10 +6,11 @@ import time
 import numpy as np
 
 from fair_strategy.acquisition.performance import GroupPerformance, group_performance
+from fair_strategy.data.grids import spacing_mm
 from fair_strategy.data.volumes import read_mask
 from fair_strategy.metrics.overlap import dice
 from fair_strategy.metrics.surface import average_surface_distance_mm
-from fair_strategy.store import cases, predictions, scores
+from fair_strategy.store import cases, plans, predictions, scores
 from fair_strategy.store.predictions import full_mask
 from fair_strategy.store.scores import ComparisonRecord
 from fair_strategy.workflows.study import Study
@@ -64,9 +65,8 @@ def _compare(study: Study, case_id: str, model: str, digest: str, *, seen: bool)
     if stored is not None and label.path.exists():
         predicted = full_mask(stored) != 0
         submitted = read_mask(label.path).array != 0
-        spacing = np.linalg.norm(stored.affine[:3, :3], axis=0)
         agreement = dice(predicted, submitted)
-        distance = average_surface_distance_mm(predicted, submitted, spacing)
+        distance = average_surface_distance_mm(predicted, submitted, spacing_mm(stored.affine))
         unchanged = bool(np.array_equal(predicted, submitted))
     scores.add_comparison(
         study.store,
@@ -118,7 +118,7 @@ def _prequential(study: Study) -> list[ComparisonRecord]:
         for c in scores.comparisons(study.store, model=current.checksum, seen=True)
         if not c.unchanged
     ]
-    audited = scores.random_draws(study.store)
+    audited = plans.random_draws(study.store)
     drawn = [c for c in rows if c.case_id in audited]
     subgroups = study.subgroups()
     counts = dict.fromkeys(subgroups.values(), 0)

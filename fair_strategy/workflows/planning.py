@@ -100,7 +100,7 @@ def replay(study: Study, decision_id: int) -> dict[str, Any]:
     """
     decision = plans.decision(study.store, decision_id)
     plan = plans.plan(study.store, decision.plan_id)
-    stored = plans.rows(study.store, plan.plan_id)
+    stored = plans.rows(study.store, decision.plan_id)
     rebuilt = _order(plan.strategy, Pool.from_json(plan.inputs), plan.seed)
     return {
         "decision": decision_id,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fair_strategy.data.grids import spacing_mm
 from fair_strategy.data.volumes import read_image, read_mask
 from fair_strategy.learning.checkpoint import load_model
 from fair_strategy.learning.inference import predict
@@ -154,7 +155,7 @@ def _compare_fold(study: Study, result: TrainingResult, held_out: list[TrainingC
         predicted = np.zeros(prediction.shape, bool)
         predicted[prediction.box] = prediction.probability >= 0.5
         submitted = read_mask(case.label).array != 0
-        spacing = np.linalg.norm(prediction.affine[:3, :3], axis=0)
+        spacing = spacing_mm(prediction.affine)
         case_id = by_path[case.image]
         scores.add_comparison(
             study.store,

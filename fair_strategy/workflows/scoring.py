@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,10 @@ from fair_strategy.acquisition.peaks import Peak, uncertainty_peaks
 from fair_strategy.acquisition.plausibility import PlausibleRange, implausibilities
 from fair_strategy.acquisition.roi import region_of_interest
 from fair_strategy.config import StudySettings
-from fair_strategy.data.volumes import Volume, VolumeError, read_image
+from fair_strategy.data.grids import VolumeError, spacing_mm
+from fair_strategy.data.volumes import Volume, read_image
 from fair_strategy.learning.checkpoint import Model
+from fair_strategy.learning.grids import box_grid
 from fair_strategy.learning.inference import Prediction, predict
 from fair_strategy.metrics.overlap import volume_mm3
 from fair_strategy.metrics.surface import surface_area_mm2
@@ -83,9 +85,9 @@ def assess(
         settings: margin and threshold of the ROI.
         expected: plausible range of the structure; None leaves the check out.
     """
-    affine = box_affine(prediction.affine, prediction.box)
+    affine = box_grid(prediction.box, prediction.affine).affine
     mask = prediction.probability >= 0.5
-    flags = ()
+    flags: tuple[str, ...] = ()
     if expected is not None:
         flags = implausibilities(
             mask, affine=affine, head_centre_mm=prediction.head_centre_mm, expected=expected
@@ -176,22 +178,10 @@ def predict_case(
     return stored
 
 
-def box_affine(affine: NDArray[np.float64], box: Iterable[slice]) -> NDArray[np.float64]:
-    """Affine of the sub-volume that `box` cuts out."""
-    moved = affine.copy()
-    moved[:3, 3] += affine[:3, :3] @ [s.start for s in box]
-    return moved
-
-
-def spacing_mm(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Voxel edge lengths (3,), mm."""
-    return np.linalg.norm(affine[:3, :3], axis=0)
-
-
 def _entropies(
     prediction: Prediction,
     mask: NDArray[np.bool_],
-    spacing: NDArray[np.float64],
+    spacing: tuple[float, float, float],
     settings: StudySettings,
 ) -> dict[str, float]:
     inside = prediction.entropy
