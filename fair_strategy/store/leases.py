@@ -238,6 +238,14 @@ def holder_saw(store: Store, case_id: str, client_id: str) -> str | None:
     return None if row is None else row["model"]
 
 
+def models_in_use(store: Store) -> set[str]:
+    """Checksums of the models whose predictions are before the readers who hold a case."""
+    rows = store.read().execute(
+        "SELECT DISTINCT model FROM leases JOIN seen_models USING (case_id, client_id)"
+    )
+    return {row["model"] for row in rows}
+
+
 _DECISIONS = """SELECT decision_id, plan_id, position, case_id, client_id, strategy, model,
     decisions.created_at FROM decisions JOIN plans USING (plan_id) """
 

@@ -9,6 +9,7 @@ from fair_strategy.store.comparisons import (  # noqa: F401 - found here by call
     ComparisonRecord,
     add_comparison,
     comparisons,
+    random_draws,
     uncompared,
     uncompared_with,
 )
@@ -71,6 +72,20 @@ def scores(store: Store, model: str, settings_hash: str) -> dict[str, ScoreRecor
         (model, settings_hash),
     )
     return {row["case_id"]: _record(row) for row in rows}
+
+
+def count_scores(store: Store, model: str, settings_hash: str) -> int:
+    """How many of the cases present are scored under a model and settings, as files are now."""
+    row = (
+        store.read()
+        .execute(
+            """SELECT count(*) FROM scores JOIN cases USING (case_id, fingerprint)
+            WHERE model = ? AND settings_hash = ? AND present = 1""",
+            (model, settings_hash),
+        )
+        .fetchone()
+    )
+    return int(row[0])
 
 
 def unscored(store: Store, model: str, settings_hash: str) -> list[str]:
