@@ -50,7 +50,6 @@ def walk(images_dir: Path) -> list[Scan]:
     level, `.seg.nrrd` left out. Hidden files and `derivatives` are not looked at, no file is
     opened. A dangling link (an annexed file that was not fetched) is listed: reading it fails
     with its name.
-
     Raises:
         CohortError: no such folder; two files make one case_id; a name that is no id; a BIDS file
             in another subject's folder.
@@ -84,7 +83,6 @@ def mask_name(case_id: str, tag: str) -> Path:
     """Relative path of a left-caudate mask inside a derivatives pipeline, as .nii.gz.
 
     All entities of the scan (session, acquisition, run, ..) are kept, so two scans never share one.
-
     Raises:
         ValueError: case_id or tag holds what could leave the folder.
     """

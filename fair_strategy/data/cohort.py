@@ -94,11 +94,9 @@ def load_cohort(
             the column 'group' where there is one, and no feature otherwise.
         age_bins: rising edges; an age belongs to [lower, upper). '89+' as BIDS writes it is
             accepted where its bin is the last one.
-
     Returns:
         A cohort; a value that is missing (n/a, nan, unknown or nothing) makes 'unknown', for an
         intersection too.
-
     Raises:
         CohortError: the table cannot be read, or a named feature is not in it. An age that is
             wrong is shown with its line, without its subject: the sentence may end up in a log.

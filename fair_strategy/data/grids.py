@@ -42,7 +42,6 @@ def checked_affine(affine: NDArray[np.floating], *, name: str) -> Affine:
     Args:
         affine: (4, 4), voxel indices to RAS mm.
         name: what the error names, such as a path.
-
     Raises:
         VolumeError: another shape, not finite, last row not (0, 0, 0, 1), or singular (the volume
             of a voxel is less than a thousandth of the product of its sides).
@@ -68,11 +67,9 @@ def to_ras(
     Args:
         array: (I, J, K).
         affine: (4, 4), voxel to RAS mm, of `array`.
-
     Returns:
         The array (C-contiguous), its affine, and the way back:
         `undo(array_ras)` is in the grid of the input.
-
     Raises:
         VolumeError: `array` has not three axes, or the affine is unusable.
     """
@@ -112,7 +109,6 @@ def match_grid(
         shape: shape of the wanted grid.
         affine: (4, 4), voxel to RAS mm, of the wanted grid.
         tolerance_mm: how far corners of the two grids may lie apart.
-
     Raises:
         VolumeError: the grids differ; both shapes and spacings are in the sentence.
     """

@@ -106,7 +106,6 @@ def read_mask(path: Path, *, label_value: int | None = None) -> Mask:
         path: the file; every voxel holds a whole number.
         label_value: the voxels with this value are the mask. None: the voxels that are not zero,
             which must then all hold one value; no such voxel makes an empty mask.
-
     Raises:
         VolumeError: unreadable as for read_image; values that are no whole numbers; several
             values and no label_value; no voxel of the label_value.
@@ -163,7 +162,6 @@ def write_image(
         array: (I, J, K).
         affine: (4, 4), voxel to RAS mm; NIfTI stores it as float32.
         dtype: type of the stored voxels; values are cast, not scaled.
-
     Raises:
         VolumeError: not three axes, no usable affine, another extension.
     """
