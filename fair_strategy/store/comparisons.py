@@ -98,16 +98,6 @@ def uncompared_with(store: Store, model: str) -> list[tuple[str, str, str]]:
     return [(row["case_id"], model, row["digest"]) for row in rows]
 
 
-def random_draws(store: Store) -> set[str]:
-    """Ids of the cases whose last handing out was an audit draw: at random within a subgroup."""
-    rows = store.read().execute(
-        """SELECT decisions.case_id FROM decisions JOIN plan_rows USING (plan_id, position)
-        WHERE reason = 'audit' AND decision_id IN (
-            SELECT max(decision_id) FROM decisions GROUP BY case_id)"""
-    )
-    return {row["case_id"] for row in rows}
-
-
 def _record(row: sqlite3.Row) -> ComparisonRecord:
     fields = dict(row)
     return ComparisonRecord(

@@ -265,18 +265,10 @@ def decision(store: Store, decision_id: int) -> DecisionRecord:
 
 
 def random_draws(store: Store) -> set[str]:
-    """Ids of the cases that were last handed out by an audit slot: drawn at random in their group."""
+    """Ids of the cases last handed out by an audit slot: at random within a subgroup."""
     rows = store.read().execute(
         """SELECT case_id FROM plan_rows JOIN (
             SELECT case_id, plan_id, position, max(decision_id) FROM decisions GROUP BY case_id
         ) USING (case_id, plan_id, position) WHERE reason = 'audit'"""
     )
     return {row["case_id"] for row in rows}
-
-
-def models_in_use(store: Store) -> set[str]:
-    """Checksums of the models whose predictions the holders of a lease were shown."""
-    rows = store.read().execute(
-        "SELECT DISTINCT model FROM seen_models JOIN leases USING (case_id, client_id)"
-    )
-    return {row["model"] for row in rows}

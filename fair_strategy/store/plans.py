@@ -18,7 +18,6 @@ from fair_strategy.store.leases import (  # noqa: F401 - found here by callers
     lease_of,
     leases,
     models_in_use,
-    models_in_use,
     random_draws,
     release,
     renew,

@@ -9,7 +9,6 @@ from fair_strategy.store.comparisons import (  # noqa: F401 - found here by call
     ComparisonRecord,
     add_comparison,
     comparisons,
-    random_draws,
     uncompared,
     uncompared_with,
 )
@@ -102,20 +101,6 @@ def unscored(store: Store, model: str, settings_hash: str) -> list[str]:
         (model, settings_hash),
     )
     return [row["case_id"] for row in rows]
-
-
-def count_scores(store: Store, model: str, settings_hash: str) -> int:
-    """How many cases this model and these settings have scored, as their files are now."""
-    row = (
-        store.read()
-        .execute(
-            """SELECT count(*) AS n FROM scores JOIN cases USING (case_id, fingerprint)
-            WHERE model = ? AND settings_hash = ?""",
-            (model, settings_hash),
-        )
-        .fetchone()
-    )
-    return int(row["n"])
 
 
 def _record(row: sqlite3.Row) -> ScoreRecord:
