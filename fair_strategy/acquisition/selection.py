@@ -83,7 +83,7 @@ def rank(
         ValueError: for a repeated id, a subgroup without weight, a negative or infinite entropy or
             weight, or a batch or distance below 1.
     References:
-        docs/method.md#selection.
+        docs/method.md#ranking.
     """
     _check(candidates, weights, quota_batch, audit_every)
     pool = _shuffled(candidates, rng)
