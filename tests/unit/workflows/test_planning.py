@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+
+from fair_strategy.store import cases, plans, scores
+from fair_strategy.workflows.desk import next_case, pending_work, submit
+from fair_strategy.workflows.intake import refresh
+from fair_strategy.workflows.performance import compare_labels, study_performance
+from fair_strategy.workflows.planning import make_plans, plan_is_stale, replay
+from fair_strategy.workflows.scoring import score_study
+from fair_strategy.workflows.study import StudyError
+from tests.helpers import AFFINE, blob, write_cohort
+
+
+def scored(study):
+    score_study(study)
+    compare_labels(study)
+    make_plans(study)
+    return study
+
+
+def test_before_any_score_the_next_scan_is_drawn_at_random_and_says_so(make_study):
+    study = make_study("AABB")
+    make_plans(study)
+    handed = next_case(study, "weighted_entropy", "reader-1")
+    assert handed.served_by == "balanced_random"
+    assert "no scores yet" in handed.note
+    assert handed.percentile is None
+
+
+def test_weights_come_from_the_labelled_cases_and_are_not_all_one(make_study):
+    study = scored(make_study("AAAABB", labelled=3, estimator="labelled"))
+    plan = plans.latest_plan(study.store, "weighted_entropy")
+    assert plan.performance["A"]["n"] == 3
+    assert plan.performance["B"]["n"] == 0
+    assert np.isnan(plan.performance["B"]["mean"])
+    assert np.mean(list(plan.weights.values())) == pytest.approx(1)
+
+
+def test_a_decision_is_replayed_from_what_the_plan_kept(make_study):
+    study = scored(make_study("AAAABBBB", labelled=2, estimator="labelled"))
+    handed = next_case(study, "weighted_entropy", "reader-1")
+    decision = plans.decisions(study.store)[0]
+    result = replay(study, decision.decision_id)
+    assert result["same"] is True
+    assert result["replayed"] == result["case_id"] == handed.case_id
+    with pytest.raises(LookupError, match="999"):
+        replay(study, 999)
+
+
+def test_replay_tells_a_plan_that_was_tampered_with(make_study):
+    study = scored(make_study("AAAA"))
+    next_case(study, "weighted_entropy", "reader-1")
+    with study.store.transaction() as connection:
+        connection.execute("UPDATE plan_rows SET case_id = 'sub-01_T1w' WHERE position = 0")
+        connection.execute("UPDATE plan_rows SET case_id = 'sub-02_T1w' WHERE position = 1")
+        connection.execute("UPDATE plan_rows SET case_id = 'sub-01_T1w' WHERE position = 2")
+    assert replay(study, plans.decisions(study.store)[0].decision_id)["same"] is False
+
+
+def test_labels_and_leases_leave_a_plan_as_it_is_and_new_scans_do_not(make_study, tmp_path):
+    study = scored(make_study("AABB"))
+    handed = next_case(study, "weighted_entropy", "reader-1")
+    number = int(handed.case_id[4:6])
+    mask = tmp_path / "mask.nii.gz"
+    from fair_strategy.data.volumes import write_mask
+
+    write_mask(mask, blob(number)[1], AFFINE)
+    submit(study, handed.case_id, mask, client_id="reader-1")
+    assert not plan_is_stale(study)
+    write_cohort(study.images_dir, "A", first=9)
+    refresh(study)
+    assert plan_is_stale(study)
+
+
+def test_an_empty_pool_has_no_next_scan(make_study):
+    study = scored(make_study("AB", labelled=2))
+    assert next_case(study, "weighted_entropy", "reader-1") is None
+    assert pending_work(study) == {
+        "unscored": 0,
+        "uncompared": 0,
+        "train_due": False,
+        "plan_stale": False,
+    }
+
+
+def test_an_unknown_strategy_is_refused_and_the_good_ones_are_named(make_study):
+    with pytest.raises(StudyError, match="weighted_entropy"):
+        next_case(make_study("A"), "fairest", "reader-1")
+
+
+def test_validation_subjects_are_frozen_labelled_first_and_half_of_them_selects(make_study):
+    study = make_study("AAAAAABBBBBB", labelled=1, validation_per_group=2)
+    splits = cases.splits(study.store)
+    assert splits["sub-01"] in ("select", "audit")
+    assert sorted(splits.values()) == ["audit", "audit", "select", "select"]
+    assert sum(s <= "sub-06" for s in splits) == 2
+    refresh(study)
+    from fair_strategy.workflows.intake import freeze_validation
+
+    freeze_validation(study)
+    assert cases.splits(study.store) == splits
+
+
+def test_validation_subjects_are_handed_out_before_all_others(make_study):
+    study = scored(make_study("AAAABBBB", validation_per_group=1))
+    first = {next_case(study, "weighted_entropy", f"reader-{i}").case_id[:6] for i in range(2)}
+    assert first == set(cases.splits(study.store))
+
+
+def test_only_the_select_half_feeds_the_weights(make_study):
+    study = scored(make_study("AAAABBBB", labelled=8, validation_per_group=2))
+    performance = study_performance(study)
+    assert {name: p.n for name, p in performance.items()} == {"A": 1, "B": 1}
+
+
+def test_without_a_chosen_feature_every_subject_is_unknown_and_weighs_the_same(make_study):
+    study = make_study("AABB")
+    (study.images_dir / "participants.tsv").write_text("participant_id\tsex\nsub-01\tF\n")
+    scored(study)
+    assert plans.latest_plan(study.store, "weighted_entropy").weights == {"unknown": 1.0}
+    assert scores.count_scores(study.store, "none", study.settings_hash) == 0

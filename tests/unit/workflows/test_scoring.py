@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from fair_strategy.data.volumes import read_mask
+from fair_strategy.store import cases, predictions, scores
+from fair_strategy.workflows.models import current_model
+from fair_strategy.workflows.scoring import ensure_prediction, score_study
+from tests.helpers import AFFINE, SHAPE, blob
+
+
+def test_one_run_scores_every_case_and_a_second_has_nothing_to_do(make_study):
+    study = make_study("AAB")
+    assert score_study(study).scored == 3
+    assert score_study(study).scored == 0
+    found = scores.scores(study.store, current_model(study).checksum, study.settings_hash)
+    assert set(found) == {"sub-01_T1w", "sub-02_T1w", "sub-03_T1w"}
+
+
+def test_every_variant_follows_from_the_stored_map(make_study):
+    study = make_study("A")
+    score_study(study)
+    model = current_model(study).checksum
+    score = scores.scores(study.store, model, study.settings_hash)["sub-01_T1w"]
+    record = cases.case(study.store, "sub-01_T1w")
+    stored = predictions.read_prediction(
+        study.state_dir, model, record.case_id, record.fingerprint
+    )
+    total = stored.entropy.astype(float).sum()
+    assert score.entropies["entropy_sum"] == pytest.approx(total, rel=1e-2)
+    assert score.entropies["entropy"] == pytest.approx(total / np.prod(SHAPE), rel=1e-2)
+    assert score.volume_mm3 == pytest.approx(stored.mask.sum() * 8.0)
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(make_study):
+    study = make_study("AAB")
+    asked = []
+
+    def stop():
+        asked.append(None)
+        return len(asked) > 1
+
+    assert score_study(study, stop=stop).scored == 1
+    assert score_study(study).scored == 2
+
+
+def test_an_unreadable_volume_is_left_out_and_the_run_goes_on(make_study):
+    study = make_study("AAB")
+    broken = study.images_dir / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:200])
+    from fair_strategy.workflows.intake import refresh
+
+    refresh(study)
+    report = score_study(study)
+    assert report.scored == 2
+    assert "sub-02_T1w.nii.gz" in report.unreadable["sub-02_T1w"]
+    assert "sub-02_T1w" not in cases.unlabelled_ids(study.store)
+
+
+def test_a_replaced_file_is_scored_again(make_study):
+    from fair_strategy.data.volumes import write_image
+    from fair_strategy.workflows.intake import refresh
+
+    study = make_study("AA")
+    score_study(study)
+    write_image(study.images_dir / "sub-01/anat/sub-01_T1w.nii.gz", blob(99)[0], AFFINE)
+    refresh(study)
+    assert scores.unscored(study.store, current_model(study).checksum, study.settings_hash) == [
+        "sub-01_T1w"
+    ]
+
+
+def test_a_prediction_made_for_one_reader_is_a_score_too(make_study):
+    study = make_study("AA")
+    stored = ensure_prediction(study, "sub-02_T1w")
+    assert tuple(stored.shape) == SHAPE
+    assert scores.unscored(study.store, stored.model, study.settings_hash) == ["sub-01_T1w"]
+    assert ensure_prediction(study, "sub-02_T1w").model == stored.model
+
+
+def test_masks_found_in_the_folder_become_labels_once(make_study):
+    from fair_strategy.workflows.intake import refresh
+
+    study = make_study("AAB", labelled=2)
+    assert cases.labelled_ids(study.store) == ["sub-01_T1w", "sub-02_T1w"]
+    imported = cases.label(study.store, "sub-01_T1w")
+    assert np.array_equal(read_mask(imported.path).array, blob(1)[1])
+    assert imported.info == {"imported_from": "sub-01_hemi-L_label-caudate_desc-manual_mask.nii.gz"}
+    cases.delete_label(study.store, "sub-01_T1w", "final")
+    refresh(study)
+    assert cases.labelled_ids(study.store) == ["sub-02_T1w"]
