@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nrrd
 import numpy as np
@@ -112,8 +113,8 @@ def read_mask(path: Path, *, label_value: int | None = None) -> Mask:
     """
     with _naming(path):
         array, affine = formats.read(path)
-    labels = array.reshape(_three_axes(path, array.shape))
-    values = _label_values(path, labels)
+    labels = _whole_numbers(path, array.reshape(_three_axes(path, array.shape)))
+    values = [int(value) for value in np.unique(labels[labels != 0])]
     if label_value is None and len(values) > 1:
         raise VolumeError(
             f"{path}: holds several labels ({_listed(values)}); choose one by label_value"
@@ -122,7 +123,7 @@ def read_mask(path: Path, *, label_value: int | None = None) -> Mask:
         raise VolumeError(
             f"{path}: no voxel has the label_value {label_value} (it holds: {_listed(values)})"
         )
-    mask = labels != 0 if label_value is None else np.rint(labels) == label_value
+    mask = labels != 0 if label_value is None else labels == label_value
     return Mask(mask.astype(np.uint8), checked_affine(affine, name=str(path)))
 
 
@@ -209,15 +210,16 @@ def _three_axes(path: Path, shape: tuple[int, ...]) -> Shape:
     return axes[0], axes[1], axes[2]
 
 
-def _label_values(path: Path, labels: NDArray[np.generic]) -> list[int]:
-    """Values of the voxels that are not zero, rising."""
-    values = np.unique(labels[labels != 0]).astype(np.float64)
-    whole = np.rint(values)
-    # Scaled integers come back a rounding error beside the number that was meant.
-    wrong = values[~(np.abs(values - whole) <= 1e-4 * np.maximum(1.0, np.abs(whole)))]
+def _whole_numbers(path: Path, labels: NDArray[Any]) -> NDArray[Any]:
+    if labels.dtype.kind in "biu":
+        return labels
+    whole = np.rint(labels)
+    with np.errstate(invalid="ignore"):  # infinity - infinity: not whole, refused
+        # Scaled integers come back a rounding error beside the number that was meant.
+        wrong = labels[~(np.abs(labels - whole) <= 1e-3)]
     if wrong.size:
         raise VolumeError(f"{path}: a mask must hold whole numbers, found the value {wrong[0]:g}")
-    return [int(value) for value in np.unique(whole)]
+    return whole
 
 
 def _listed(values: list[int]) -> str:
