@@ -1,4 +1,4 @@
-"""Copies the sample cohort to the folder of a study; a file that is there already stays as it is."""
+"""Copies the sample cohort to the folder of a study; a file that is there already stays."""
 
 import os
 import shutil

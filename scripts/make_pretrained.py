@@ -1,0 +1,178 @@
+"""Makes the shipped model: synthetic subjects -> localiser -> segmenter -> pretrained.pt.
+
+    python scripts/make_pretrained.py --work DIR --out apps/fair_caudate/model/pretrained.pt
+
+Every stage leaves its result in the work folder and is skipped when it is there, so an
+interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from fair_strategy.data.synthetic import SubjectParameters, draw_parameters, generate_subject
+from fair_strategy.data.volumes import Mask, Volume
+from fair_strategy.learning.checkpoint import save_model
+from fair_strategy.learning.localisation import OVERVIEW_MM
+from fair_strategy.learning.network import NetworkArguments
+from fair_strategy.learning.optimisation import Progress, TrainingSettings, optimise
+from fair_strategy.learning.samples import Samples, fingerprint, prepare_case
+from fair_strategy.learning.training import untrained_model
+from fair_strategy.learning.transforms import augmentation
+
+LOCALISER = NetworkArguments(channels=(16, 32, 64, 64), strides=(2, 2, 2))
+LOCALISER_SETTINGS = TrainingSettings(
+    steps=500, batch_size=4, learning_rate=2e-3, seed=1, save_every=100
+)
+
+EFFECT_RANGE_MM = (-2.2, 1.2)
+
+
+def subject_parameters(seed: int, index: int) -> SubjectParameters:
+    """A subject of no group: any effect between both groups' extremes, any contrast, no noise.
+
+    Noise, blur and inhomogeneity are left to the augmentation, which draws them anew each time.
+    """
+    rng = np.random.default_rng([seed, index, 99])
+    drawn = draw_parameters(seed, index, group="A", bias="none")
+    contrast = dataclasses.replace(
+        drawn.intensity,
+        csf=float(rng.uniform(0.10, 0.50)),
+        grey=float(rng.uniform(0.58, 0.85)),
+        gamma=1.0,
+        white_level=180.0,
+        shading_sd=0.0,
+        blur_mm=0.2,
+        noise_sd=0.0,
+    )
+    effect = float(rng.uniform(*EFFECT_RANGE_MM))
+    return dataclasses.replace(drawn, effect_mm=effect, intensity=contrast)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A number of subjects of one seed, seen in one way."""
+
+    name: str
+    seed: int
+    subjects: int
+    voxel_mm: float
+    box_mm: tuple[float, float, float] | None = None
+
+
+# Whole brains cost five times a box; a few are enough to show the segmenter what is elsewhere.
+POOLS = (
+    Pool("validation", 72001, 12, 1.0),
+    Pool("overviews", 73001, 120, 2.0),
+    Pool("boxes", 71001, 96, 1.0, (112.0, 128.0, 112.0)),
+    Pool("brains", 74001, 8, 1.0),
+)
+
+
+def generate(folder: Path, pool: Pool) -> list[Path]:
+    """One .npz a subject: image uint8, label bool, affine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{pool.name}-{index:04d}.npz" for index in range(pool.subjects)]
+    for index, path in enumerate(paths):
+        if path.exists():
+            continue
+        subject = generate_subject(
+            subject_parameters(pool.seed, index), voxel_mm=pool.voxel_mm, box_mm=pool.box_mm
+        )
+        part = path.with_suffix(f".{os.getpid()}.part")
+        with part.open("wb") as file:
+            np.savez(
+                file,
+                image=subject.image.astype(np.uint8),
+                label=subject.label.astype(bool),
+                affine=subject.affine,
+            )
+        part.replace(path)
+        print(path.name, flush=True)
+    return paths
+
+
+def train_localiser(folder: Path, overviews: list[Path]) -> Path:
+    """The low-resolution network, on whole brains at 4 mm; `localiser.pt` in the folder.
+
+    Its target is the caudate grown by one voxel of 2 mm, so that a thin one does not vanish at
+    4 mm. It is kept in a model file of its own, in the segmenter's place.
+    """
+    target = folder / "localiser.pt"
+    if target.exists():
+        return target
+    model = dataclasses.replace(
+        untrained_model(seed=1, arguments=LOCALISER, window=(48, 56, 48)),
+        spacing_mm=OVERVIEW_MM,
+    )
+    prepared = [
+        prepare_case(image, grown(label), spacing_mm=OVERVIEW_MM, shape=(56, 64, 56))
+        for image, label in map(load, overviews)
+    ]
+    settings = LOCALISER_SETTINGS
+    optimise(
+        model.network,
+        Samples(
+            prepared,
+            augmentation(model.window, shift_voxels=8, far_voxels=0),
+            seed=settings.seed,
+            count=settings.steps * settings.batch_size,
+        ),
+        settings=settings,
+        state_file=folder / "localiser.state",
+        identity=fingerprint(prepared, settings),
+        after_step=report("localiser", settings.steps),
+    )
+    save_model(model, target, half=False)
+    return target
+
+
+def report(name: str, steps: int) -> Callable[[Progress], None]:
+    """Prints the mean loss every 20 steps."""
+
+    def after_step(progress: Progress) -> None:
+        if progress.step % 20 == 0:
+            loss = np.mean(progress.losses[-20:])
+            print(f"{time.strftime('%X')} {name} {progress.step}/{steps} {loss:.3f}", flush=True)
+
+    return after_step
+
+
+def load(path: Path) -> tuple[Volume, Mask]:
+    """A generated subject."""
+    with np.load(path) as stored:
+        image, label, affine = stored["image"], stored["label"], stored["affine"]
+    return Volume(image.astype(np.float32), affine), Mask(label.astype(np.uint8), affine)
+
+
+def grown(mask: Mask) -> Mask:
+    """The mask and the voxels that touch it."""
+    return Mask(binary_dilation(mask.array).astype(np.uint8), mask.affine)
+
+
+def main() -> None:
+    """Run every stage that has not been run yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--stage", choices=["generate", "localiser", "segmenter"])
+    arguments = parser.parse_args()
+    work: Path = arguments.work
+    subjects = {p.name: p for p in POOLS}
+    if arguments.stage in (None, "generate"):
+        for pool in POOLS:
+            generate(work / "subjects", pool)
+    if arguments.stage in (None, "localiser"):
+        train_localiser(work, generate(work / "subjects", subjects["overviews"]))
+
+
+if __name__ == "__main__":
+    main()
