@@ -6,9 +6,9 @@ Run from the repository's root, with the extra `report` installed.
 import sys
 from pathlib import Path
 
-import matplotlib
+import matplotlib as mpl
 
-matplotlib.use("Agg")
+mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -89,7 +89,8 @@ def draw(rows: list[tuple[str, Path, Prediction, float]]) -> None:
                 axis.imshow(seen, cmap="inferno", origin="lower", vmin=0, vmax=np.log(2), alpha=0.8)
             axis.contour(mask[window].T, levels=[0.5], colors="#35d0ba", linewidths=1.2)
             axis.set_axis_off()
-        title = f"{column + 1}.  {case_id.removesuffix('_T1w')}\nuncertainty: percentile {percentile:.0f}"
+        name = case_id.removesuffix("_T1w")
+        title = f"{column + 1}.  {name}\nuncertainty: percentile {percentile:.0f}"
         axes[0, column].set_title(title, color="white", fontsize=9)
     for axis, text in zip(
         axes[:, 0], ("pre-segmentation", "and where it is uncertain"), strict=True
@@ -107,8 +108,9 @@ def around(
     entropy: NDArray[np.float32], spacing_mm: NDArray[np.float64]
 ) -> tuple[slice, int, slice]:
     """Coronal slice and window about the uncertainty's centre of mass."""
-    centre = np.array([np.average(np.arange(n), weights=entropy.sum(axis=others))
-                       for n, others in zip(entropy.shape, ((1, 2), (0, 2), (0, 1)), strict=True)])  # fmt: skip
+    others = ((1, 2), (0, 2), (0, 1))
+    profiles = [entropy.sum(axis=axes) for axes in others]
+    centre = [np.average(np.arange(profile.size), weights=profile) for profile in profiles]
     half = np.round(HALF_WIDTH_MM / spacing_mm).astype(int)
     i, j, k = np.round(centre).astype(int)
     low = np.maximum([i - half[0], 0, k - half[2]], 0)
