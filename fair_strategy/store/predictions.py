@@ -1,5 +1,6 @@
 """Predictions on disk: predictions/<model>/<case>.npz, written once, read by everyone."""
 
+import io
 import json
 import logging
 import os
@@ -7,8 +8,6 @@ import re
 import shutil
 import threading
 import time
-import zipfile
-import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,6 @@ log = logging.getLogger(__name__)
 
 FOLDER = "predictions"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-_CORRUPT = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, TypeError)
 _STRAY_AFTER_S = 3600.0
 
 PeakTuple = tuple[tuple[float, float, float], float]
@@ -94,14 +92,14 @@ def read_prediction(
     """
     path = _path(state_dir, model, case_id)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            record = _from_arrays(arrays)
-        _check_geometry(record)
-        if (record.model, record.case_id) != (model, case_id):
-            raise ValueError(f"it is of case {record.case_id!r} and model {record.model!r}")
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
-    except _CORRUPT as error:
+    try:
+        record = _decode(content)
+        if (record.model, record.case_id) != (model, case_id):
+            raise ValueError(f"it is of case {record.case_id!r} and model {record.model!r}")
+    except Exception as error:  # each layer of a damaged zip raises its own kind
         log.warning("prediction %s is corrupt (%s) and was removed", path, error)
         path.unlink(missing_ok=True)
         return None
@@ -190,6 +188,13 @@ def _to_arrays(record: StoredPrediction) -> dict[str, NDArray[Any]]:
         "peaks": np.array([(*p, v) for p, v in record.peaks], dtype=np.float64).reshape(-1, 4),
         "trust": np.asarray(record.trust, dtype=np.float64),
     }
+
+
+def _decode(content: bytes) -> StoredPrediction:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        record = _from_arrays(arrays)
+    _check_geometry(record)
+    return record
 
 
 def _from_arrays(arrays: "np.lib.npyio.NpzFile") -> StoredPrediction:

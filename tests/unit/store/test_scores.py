@@ -1,0 +1,195 @@
+"""Models, scores and comparisons; above all, that nothing stale is served."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fair_strategy.store import cases, scores
+from fair_strategy.store.scores import ComparisonRecord, ModelRecord, ScoreRecord
+
+
+def score(case_id: str = "c0", **changes) -> ScoreRecord:
+    made = ScoreRecord(
+        case_id=case_id,
+        fingerprint="10-1",
+        model="model-a",
+        settings_hash="margin 5",
+        entropies={"roi": 0.25, "whole": math.nan},
+        volume_mm3=4000.0,
+        flags=("volume", "place"),
+        created_at=2.0,
+    )
+    return replace(made, **changes)
+
+
+def comparison(case_id: str = "c0", **changes) -> ComparisonRecord:
+    made = ComparisonRecord(
+        case_id=case_id,
+        model="model-a",
+        label_digest=f"digest of {case_id}",
+        dice=0.9,
+        surface_distance_mm=0.4,
+        seen=True,
+        unchanged=False,
+        selection_probability=None,
+        created_at=4.0,
+    )
+    return replace(made, **changes)
+
+
+def served(study, model: str = "model-a", settings_hash: str = "margin 5") -> list[str]:
+    return list(scores.scores(study.store, model, settings_hash))
+
+
+def test_a_score_comes_back_as_it_was_added(study):
+    scores.add_score(study.store, score(entropies={"roi": np.float32(0.25)}))
+    assert scores.scores(study.store, "model-a", "margin 5") == {
+        "c0": score(entropies={"roi": 0.25})
+    }
+
+
+def test_nan_survives_in_entropy_and_volume(study):
+    scores.add_score(study.store, score(volume_mm3=math.nan))
+    found = scores.scores(study.store, "model-a", "margin 5")["c0"]
+    assert math.isnan(found.entropies["whole"])
+    assert math.isnan(found.volume_mm3)
+
+
+def test_a_score_of_another_model_or_other_settings_is_not_served(study):
+    scores.add_score(study.store, score())
+    assert served(study) == ["c0"]
+    assert served(study, model="model-b") == []
+    assert served(study, settings_hash="margin 6") == []
+
+
+def test_a_replaced_file_is_not_served_its_old_score_and_wants_a_new_one(study):
+    ids = [f"c{n}" for n in range(6)]
+    for case_id in ids:
+        scores.add_score(study.store, score(case_id))
+    assert scores.unscored(study.store, "model-a", "margin 5") == []
+    cases.sync(study.store, [*study.scans(*ids[1:]), *study.scans("c0", fingerprint="10-2")])
+    assert served(study) == ids[1:]
+    assert scores.unscored(study.store, "model-a", "margin 5") == ["c0"]
+    scores.add_score(study.store, score(fingerprint="10-2", volume_mm3=1.0))
+    assert scores.scores(study.store, "model-a", "margin 5")["c0"].volume_mm3 == 1.0
+
+
+def test_a_score_that_was_made_while_its_file_was_replaced_is_never_served(study):
+    cases.sync(study.store, study.scans("c0", fingerprint="10-2"))
+    scores.add_score(study.store, score(fingerprint="10-1"))
+    assert served(study) == []
+
+
+def test_scoring_a_case_again_replaces_its_score(study):
+    scores.add_score(study.store, score())
+    scores.add_score(study.store, score(flags=()))
+    assert scores.scores(study.store, "model-a", "margin 5")["c0"].flags == ()
+    assert scores.count_scores(study.store, "model-a", "margin 5") == 1
+
+
+def test_unscored_are_the_cases_that_can_be_read_labelled_or_not(study):
+    study.save("c0")
+    cases.mark_unreadable(study.store, "c1", "10-1", "truncated")
+    cases.exclude(study.store, "c2", "artefact")
+    scores.add_score(study.store, score("c3"))
+    cases.sync(study.store, study.scans("c0", "c1", "c2", "c3", "c4"))
+    assert scores.unscored(study.store, "model-a", "margin 5") == ["c0", "c4"]
+    assert scores.unscored(study.store, "model-b", "margin 5") == ["c0", "c3", "c4"]
+
+
+def test_only_scores_of_present_cases_are_counted(study):
+    for case_id in ("c0", "c1"):
+        scores.add_score(study.store, score(case_id))
+    cases.sync(study.store, study.scans("c1", "c2"))
+    assert scores.count_scores(study.store, "model-a", "margin 5") == 1
+
+
+def model(checksum: str, created_at: float = 1.0) -> ModelRecord:
+    path = Path(f"/models/{checksum}.pt")
+    return ModelRecord(checksum, path, "trained", created_at, {"dice": {"a": 0.9}})
+
+
+def test_the_published_model_is_current_and_there_is_only_one(empty):
+    assert scores.current_model(empty.store) is None
+    for record in (model("b", 2.0), model("a", 1.0)):
+        scores.add_model(empty.store, record)
+    assert scores.current_model(empty.store) is None
+    scores.publish(empty.store, "a")
+    scores.publish(empty.store, "b")
+    assert scores.current_model(empty.store) == model("b", 2.0)
+    assert scores.models(empty.store) == [model("a", 1.0), model("b", 2.0)]
+
+
+def test_publishing_an_unknown_model_is_an_error_and_the_current_one_stays(empty):
+    scores.add_model(empty.store, model("a"))
+    scores.publish(empty.store, "a")
+    with pytest.raises(LookupError, match="model b is not in the store"):
+        scores.publish(empty.store, "b")
+    assert scores.current_model(empty.store) == model("a")
+
+
+def test_adding_a_known_model_again_moves_its_path_only(empty):
+    scores.add_model(empty.store, model("a"))
+    scores.publish(empty.store, "a")
+    moved = replace(model("a"), path=Path("/new.pt"), statistics={}, created_at=9.0)
+    scores.add_model(empty.store, moved)
+    assert scores.current_model(empty.store) == replace(model("a"), path=Path("/new.pt"))
+
+
+def test_a_label_whose_reader_saw_a_prediction_waits_for_its_comparison(study):
+    study.save("c0", seen_model="model-a")
+    study.save("c1", seen_model=None)
+    study.save("c2", tag="original", seen_model="model-a")
+    assert scores.uncompared(study.store) == [("c0", "model-a", "digest of c0")]
+    # What another model would have said, or an unseen comparison, does not stand for it.
+    scores.add_comparison(study.store, comparison(model="model-b"))
+    scores.add_comparison(study.store, comparison(seen=False))
+    assert len(scores.uncompared(study.store)) == 1
+    scores.add_comparison(study.store, comparison())
+    assert scores.uncompared(study.store) == []
+
+
+def test_a_corrected_label_is_compared_anew_and_the_old_comparison_is_left_out(study):
+    study.save("c0", seen_model="model-a")
+    scores.add_comparison(study.store, comparison())
+    study.save("c0", seen_model="model-a", digest="corrected")
+    assert scores.uncompared(study.store) == [("c0", "model-a", "corrected")]
+    assert scores.comparisons(study.store) == []
+
+
+def test_labels_that_the_current_model_has_scored_wait_for_a_comparison_with_it(study):
+    for case_id in ("c0", "c1", "c2"):
+        study.save(case_id)
+    for case_id in ("c0", "c1", "c3"):
+        scores.add_score(study.store, score(case_id))
+    scores.add_score(study.store, score("c2", fingerprint="of a file replaced since"))
+    waiting = [("c0", "model-a", "digest of c0"), ("c1", "model-a", "digest of c1")]
+    assert scores.uncompared_with(study.store, "model-a") == waiting
+    assert scores.uncompared_with(study.store, "model-b") == []
+    scores.add_comparison(study.store, comparison("c0", seen=False))
+    assert scores.uncompared_with(study.store, "model-a") == waiting[1:]
+
+
+def test_comparisons_come_back_as_added_by_model_and_by_whether_they_were_seen(study):
+    for case_id in ("c0", "c1"):
+        study.save(case_id)
+    first = comparison("c1", created_at=1.0, selection_probability=0.25, unchanged=True)
+    second = comparison("c0", created_at=2.0, seen=False)
+    third = comparison("c0", created_at=3.0, model="model-b")
+    for record in (third, second, first):
+        scores.add_comparison(study.store, record)
+    assert scores.comparisons(study.store) == [first, second, third]
+    assert scores.comparisons(study.store, model="model-a") == [first, second]
+    assert scores.comparisons(study.store, seen=True) == [first, third]
+    assert scores.comparisons(study.store, model="model-a", seen=False) == [second]
+
+
+def test_an_undefined_surface_distance_stays_nan(study):
+    study.save("c0")
+    scores.add_comparison(study.store, comparison(dice=0.0, surface_distance_mm=math.nan))
+    found = scores.comparisons(study.store)[0]
+    assert math.isnan(found.surface_distance_mm)
+    assert found.dice == 0.0
