@@ -1,0 +1,1 @@
+"""The study inside MONAI Label: this package only translates between the two."""

@@ -1,0 +1,194 @@
+"""What an application's main.py mixes into MONAI Label's app."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import HTTPException
+from monailabel.config import settings as monailabel_settings
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
+
+from fair_strategy.acquisition.strategies import STRATEGIES
+from fair_strategy.config import HostSettings, SettingsError, StudySettings, parse_conf
+from fair_strategy.data.bids import check_id
+from fair_strategy.host import worker
+from fair_strategy.host.background import Background
+from fair_strategy.host.datastore import StudyDatastore
+from fair_strategy.host.strategies import PlannedStrategy, StudyScoring
+from fair_strategy.host.tasks import (
+    LABELS,
+    CaudateInfer,
+    CaudateTrain,
+    UncertaintyInfer,
+    UploadedScan,
+)
+from fair_strategy.host.versions import check_versions
+from fair_strategy.store.database import StateLock
+from fair_strategy.workflows.study import Study, open_study
+
+if TYPE_CHECKING:
+    from monailabel.interfaces.app import MONAILabelApp as _Base
+else:
+    _Base = object
+
+log = logging.getLogger(__name__)
+
+ADDED_BY_MONAI_LABEL = frozenset({"server_mode"})
+
+
+class FairAppMixin(_Base):
+    """Fair active learning on one study; put it before MONAILabelApp among the bases.
+
+    The constructor opens the study and no more: MONAI Label runs it again in every training and
+    scoring process. What only the server does starts in `on_init_complete`.
+    """
+
+    app_name = "Fair left caudate"
+    app_description = "Segmentation of the left caudate with fair active learning"
+
+    study: Study
+    study_settings: StudySettings
+    host_settings: HostSettings
+
+    def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str] | None = None) -> None:
+        check_versions()
+        try:
+            self.study_settings, self.host_settings = parse_conf(
+                conf or {}, ignore=ADDED_BY_MONAI_LABEL
+            )
+        except SettingsError as error:
+            log.error("--conf: %s", error)
+            raise
+        # A stock trainer would track into files, which the installed MLflow refuses.
+        if not monailabel_settings.MONAI_LABEL_TRACKING_URI:
+            monailabel_settings.MONAI_LABEL_TRACKING_ENABLED = False
+        self._background: Background | None = None
+        self._hold: StateLock | None = None
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=dict(conf or {}),
+            name=self.app_name,
+            description=self.app_description,
+            version="1",
+            labels=dict(LABELS),
+        )
+
+    # ------------------------------------------------------------------ what MONAI Label asks for
+
+    def init_datastore(self) -> StudyDatastore:
+        """Open the study."""
+        self.study = open_study(
+            Path(self.studies),
+            self.study_settings,
+            state_dir=self.host_settings.state_dir,
+            shipped_model=Path(self.app_dir) / "model" / "pretrained.pt",
+        )
+        return StudyDatastore(self.study)
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """The segmentation, first because Slicer runs the first by itself, and the markups."""
+        return {
+            "caudate": CaudateInfer(self._study),
+            "caudate_uncertainty": UncertaintyInfer(self._study),
+        }
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """One trainer."""
+        return {"caudate": CaudateTrain(self._study)}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        """Every strategy that makes plans; the first is Slicer's default."""
+        return {name: PlannedStrategy(name, self._study) for name in STRATEGIES}
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        """What can be started by hand; the background does all of it by itself."""
+        score = "Predict what the current model has not scored, and plan"
+        return {
+            "weighted_entropy": StudyScoring(score, lambda: worker.score(self.study)),
+            "entropy": StudyScoring(score, lambda: worker.score(self.study)),
+            "group_performance": StudyScoring(
+                "Compare submitted labels with predictions", lambda: worker.compare(self.study)
+            ),
+        }
+
+    def on_init_complete(self) -> None:
+        """Start to serve: in the server process alone."""
+        from monailabel.app import app
+
+        from fair_strategy.host import server
+
+        self._hold = server.take_hold(self.study)
+        server.attach(app, self.host_settings)
+        os.environ.setdefault("PYTHONPATH", "")  # MONAI Label's own processes expect it
+        server.bring_up(self.study)
+        self._background = server.background_of(self.study, self.host_settings)
+        super().on_init_complete()
+        self._background.start()
+
+    # ------------------------------------------------------------------ requests
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The next scan by the strategy that is asked for; starts nothing."""
+        name = request.get("strategy") or next(iter(self._strategies))
+        if name not in self._strategies:
+            raise HTTPException(
+                404, f"strategy {name!r}: expected one of {', '.join(self._strategies)}"
+            )
+        answer: dict[str, Any] = self._strategies[name](request, self._datastore)
+        if answer.get("id"):
+            path = self._datastore.get_image_uri(answer["id"])
+            answer |= {"path": path, "name": Path(path).name}
+        return answer
+
+    def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """Run an inference task on a scan of the study, or on a file that the server wrote.
+
+        Raises:
+            HTTPException: 404 for an unknown model or scan, 422 for a path.
+        """
+        task, image = self._infers.get(request.get("model")), request.get("image")
+        if task is None:
+            raise HTTPException(
+                404, f"model {request.get('model')!r}: expected one of {', '.join(self._infers)}"
+            )
+        if not isinstance(image, UploadedScan):
+            image = self._known_scan(str(image))
+        file, described = task({**request, "image": image})
+        if request.get("save_label"):
+            # Batch inference: every prediction is in the store already, as the tag 'original'.
+            os.unlink(file)
+            return {"label": image, "tag": "original", "file": None, "params": described}
+        return {"label": file, "tag": "original", "file": file, "params": described}
+
+    def infer_wsi(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """Refused: there are no whole slides here."""
+        raise HTTPException(404, "whole-slide inference is no part of this application")
+
+    def async_scoring(self, method: str | None, params: Any = None) -> dict[str, Any]:
+        """Wake the background; MONAI Label would start a process for every click."""
+        if self._background is not None:
+            self._background.wake()
+        return {}
+
+    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
+        """A label came in: there is something to compare, perhaps to train on."""
+        self.async_scoring(None)
+        return {}
+
+    def _study(self) -> Study:
+        return self.study
+
+    def _known_scan(self, image: str) -> str:
+        try:
+            known = self._datastore.get_image_uri(check_id(image))
+        except ValueError as error:
+            raise HTTPException(422, f"image {error}") from error
+        if not known:
+            raise HTTPException(404, f"{image!r}: no such scan in this study")
+        return image

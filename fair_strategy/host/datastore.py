@@ -1,0 +1,313 @@
+"""MONAI Label's Datastore on the study's store: there is no `datastore_v2.json` beside it.
+
+What a reader can see here are ids, file names, times and what readers themselves sent. Subgroups
+are never written into an image's info, and keys named like a column of participants.tsv are
+refused there.
+"""
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.datastore import Datastore
+
+from fair_strategy.data.bids import check_id, check_tag
+from fair_strategy.host.errors import readable_errors
+from fair_strategy.host.revision import Revision
+from fair_strategy.host.uploads import place_scan, suffix_of
+from fair_strategy.store import cases, scores
+from fair_strategy.store.cases import CaseRecord, LabelRecord
+from fair_strategy.store.settings import get_value, set_value
+from fair_strategy.workflows import desk
+from fair_strategy.workflows.intake import refresh
+from fair_strategy.workflows.study import LABEL, Study
+
+log = logging.getLogger(__name__)
+
+ORIGINAL, FINAL, UNCERTAINTY = "original", "final", "uncertainty"
+MADE_BY_MODEL = frozenset({ORIGINAL, UNCERTAINTY})
+"""Tags that are materialised from the stored prediction; nobody can save under them."""
+
+
+class StudyDatastore(Datastore):
+    """The study as MONAI Label sees it; every answer comes from the store, none from memory."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._as_bytes = Revision(study.store.path, self._encode)
+
+    def name(self) -> str:
+        """Name given to the data, or that of the image folder."""
+        return get_value(self.study.store, "datastore_name") or self.study.images_dir.name
+
+    def set_name(self, name: str) -> None:
+        """Give the data a name."""
+        set_value(self.study.store, "datastore_name", name)
+
+    def description(self) -> str:
+        """Description given to the data."""
+        return get_value(self.study.store, "datastore_description") or "T1-weighted scans"
+
+    def set_description(self, description: str) -> None:
+        """Give the data a description."""
+        set_value(self.study.store, "datastore_description", description)
+
+    # ------------------------------------------------------------------ images
+
+    def list_images(self) -> list[str]:
+        """Ids of all scans that are there."""
+        return [c.case_id for c in self._present()]
+
+    def get_labeled_images(
+        self, label_tag: str | None = None, labels: list[str] | None = None
+    ) -> list[str]:
+        """Ids of the scans with a label of this tag; default: submitted by a reader."""
+        done = set(cases.labelled_ids(self.study.store, label_tag or FINAL))
+        return [i for i in self.list_images() if i in done]
+
+    def get_unlabeled_images(
+        self, label_tag: str | None = None, labels: list[str] | None = None
+    ) -> list[str]:
+        """Ids of the scans without a label of this tag."""
+        done = set(cases.labelled_ids(self.study.store, label_tag or FINAL))
+        return [i for i in self.list_images() if i not in done]
+
+    def get_image(self, image_id: str, params: Any = None) -> Any:
+        """The scan's file in memory; None if there is no such scan."""
+        return _in_memory(self.get_image_uri(image_id))
+
+    def get_image_uri(self, image_id: str) -> str:
+        """Path of the scan; empty if there is no such scan."""
+        try:
+            return str(cases.case(self.study.store, image_id).path)
+        except LookupError:
+            return ""
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        """Name, path and what was put there by `update_image_info`; empty for an unknown scan."""
+        try:
+            record = cases.case(self.study.store, image_id)
+        except LookupError:
+            return {}
+        return {**_image_info(record), "path": str(record.path)}
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        """Merge keys into a scan's info.
+
+        Raises:
+            HTTPException: 404 for an unknown scan, 422 for a key that names a personal attribute.
+        """
+        columns = self.study.cohort().columns
+        personal = {name.lower() for name in columns} - {"participant_id"}
+        named = sorted(key for key in info if key.lower() in personal)
+        if named:
+            raise HTTPException(
+                422,
+                f"info {', '.join(map(repr, named))}: readers see image info, and must not see "
+                "personal attributes; they belong into participants.tsv",
+            )
+        with readable_errors():
+            cases.update_info(self.study.store, image_id, info)
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """Put a new scan into the image folder; an existing one is never overwritten.
+
+        Raises:
+            HTTPException: 422 if it cannot be read, if the id is taken, or if the folder is
+                read-only.
+        """
+        with readable_errors():
+            case_id = check_id(image_id)
+            place_scan(self.study, case_id, Path(image_filename))
+        if image_info:
+            self.update_image_info(case_id, image_info)
+        return case_id
+
+    def remove_image(self, image_id: str) -> None:
+        """Refused: an original scan is never deleted."""
+        raise HTTPException(
+            403, "scans are never deleted here; take the file out of the folder by hand"
+        )
+
+    # ------------------------------------------------------------------ labels
+
+    def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
+        """Tag -> label id (that of the scan) for every label of a scan."""
+        tags = [r.tag for r in cases.labels(self.study.store) if r.case_id == image_id]
+        return dict.fromkeys([*tags, *([ORIGINAL] if self._predicted(image_id) else [])], image_id)
+
+    def get_label_by_image_id(self, image_id: str, tag: str) -> str:
+        """Label id of a scan under a tag; empty if there is none."""
+        return self.get_labels_by_image_id(image_id).get(tag, "")
+
+    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> Any:
+        """The label's file in memory; None if there is none."""
+        return _in_memory(self.get_label_uri(label_id, label_tag))
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """Path of a label; `original` and `uncertainty` are made from the stored prediction."""
+        made: dict[str, Callable[[Study, str], Path | None]] = {
+            ORIGINAL: desk.original,
+            UNCERTAINTY: desk.entropy_volume,
+        }
+        try:
+            if label_tag in made:
+                path = made[label_tag](self.study, label_id)
+                return str(path) if path else ""
+            record = cases.label(self.study.store, label_id, label_tag)
+        except LookupError:
+            return ""
+        return str(record.path) if record and record.path.exists() else ""
+
+    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
+        """What was stored with a label; empty if there is none."""
+        if label_tag == ORIGINAL:
+            return _original_info(label_id) if self._predicted(label_id) else {}
+        record = cases.label(self.study.store, label_id, label_tag)
+        return _label_info(record) if record else {}
+
+    def save_label(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
+    ) -> str:
+        """Take a reader's mask; its row and info are committed in one transaction.
+
+        Raises:
+            HTTPException: 404 for an unknown scan; 422 for a bad tag, another grid, other values.
+        """
+        info = dict(label_info or {})
+        with readable_errors():
+            check_id(image_id)
+            if check_tag(label_tag) in MADE_BY_MODEL:
+                raise ValueError(f"tag {label_tag!r} belongs to the model; submit as 'final'")
+            desk.submit(
+                self.study,
+                image_id,
+                Path(label_filename),
+                tag=label_tag,
+                info=info,
+                client_id=str(info.get("client_id") or desk.SHARED_CLIENT),
+            )
+        log.info("label %s saved for %s", label_tag, image_id)
+        return image_id
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Take a label out of the study; its file moves into the state directory."""
+        record = cases.label(self.study.store, label_id, label_tag)
+        if record is None:
+            raise HTTPException(404, f"{label_id!r} has no label {label_tag!r}")
+        cases.delete_label(self.study.store, label_id, label_tag)
+        if record.path.exists():
+            kept = self.study.state_dir / "removed"
+            kept.mkdir(exist_ok=True)
+            shutil.move(record.path, kept / f"{time.time_ns()}_{record.path.name}")
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        """Merge keys into a label's info."""
+        with readable_errors():
+            cases.update_label_info(self.study.store, label_id, label_tag, info)
+
+    # ------------------------------------------------------------------ all of it
+
+    def datalist(self) -> list[dict[str, Any]]:
+        """Image and submitted label of every labelled scan."""
+        finals = {r.case_id: r for r in cases.labels(self.study.store, FINAL)}
+        return [
+            {"image": str(c.path), "label": str(finals[c.case_id].path)}
+            for c in self._present()
+            if c.case_id in finals
+        ]
+
+    def get_dataset_archive(self, limit_cases: int | None) -> str:
+        """Path of a ZIP of the labelled scans, their labels and this datastore's JSON."""
+        pairs = self.datalist()[: limit_cases or None]
+        if not pairs:
+            raise HTTPException(404, "nothing is labelled yet: the archive would be empty")
+        descriptor, path = tempfile.mkstemp(suffix=".zip")
+        with open(descriptor, "wb") as file, zipfile.ZipFile(file, mode="w") as archive:
+            for pair in pairs:
+                for kind, source in pair.items():
+                    archive.write(source, arcname=f"{kind}/{Path(source).name}")
+            archive.writestr("metadata.json", self.json_bytes())
+        return path
+
+    def refresh(self) -> None:
+        """Take up what came, went or changed in the image folder."""
+        refresh(self.study)
+
+    def status(self) -> dict[str, Any]:
+        """Counts: scans, labelled scans, labels by tag."""
+        tags = Counter(r.tag for r in cases.labels(self.study.store))
+        tags[ORIGINAL] = len(self._predictions())
+        return {
+            "total": len(self.list_images()),
+            "completed": len(self.get_labeled_images()),
+            "label_tags": {tag: n for tag, n in tags.items() if n},
+        }
+
+    def json(self) -> dict[str, Any]:
+        """The whole datastore in the stock shape, which Slicer reads."""
+        labels: dict[str, dict[str, Any]] = {}
+        for record in cases.labels(self.study.store):
+            described = {"ext": suffix_of(record.path.name), "info": _label_info(record)}
+            labels.setdefault(record.case_id, {})[record.tag] = described
+        for case_id in self._predictions():
+            described = {"ext": ".nii.gz", "info": _original_info(case_id)}
+            labels.setdefault(case_id, {})[ORIGINAL] = described
+        return {
+            "name": self.name(),
+            "description": self.description(),
+            "images_dir": "",
+            "labels_dir": "labels",
+            "objects": {
+                c.case_id: {
+                    "image": {"ext": suffix_of(c.path.name), "info": _image_info(c)},
+                    "labels": labels.get(c.case_id, {}),
+                }
+                for c in self._present()
+            },
+        }
+
+    def json_bytes(self) -> bytes:
+        """`json` as text; made once for each state of the store."""
+        return self._as_bytes()
+
+    def _encode(self) -> bytes:
+        return json.dumps(self.json(), separators=(",", ":"), default=str).encode()
+
+    def _present(self) -> list[CaseRecord]:
+        return [c for c in cases.cases(self.study.store) if c.present]
+
+    def _predictions(self) -> set[str]:
+        current = scores.current_model(self.study.store)
+        if current is None:
+            return set()
+        return set(scores.scores(self.study.store, current.checksum, self.study.settings_hash))
+
+    def _predicted(self, case_id: str) -> bool:
+        return case_id in self._predictions()
+
+
+def _image_info(record: CaseRecord) -> dict[str, Any]:
+    return {**record.info, "name": record.path.name}
+
+
+def _label_info(record: LabelRecord) -> dict[str, Any]:
+    named = {"ts": int(record.created_at), "name": record.path.name}
+    return {**record.info, **named, "client_id": record.client_id}
+
+
+def _original_info(case_id: str) -> dict[str, Any]:
+    return {"name": f"{case_id}.nii.gz", "params": {"label_names": {LABEL: 1}}}
+
+
+def _in_memory(path: str) -> BytesIO | None:
+    return BytesIO(Path(path).read_bytes()) if path else None

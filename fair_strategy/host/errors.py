@@ -1,0 +1,31 @@
+"""From an error of ours to a reply that a reader can act on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastapi import HTTPException
+from monailabel.interfaces.exception import MONAILabelException
+
+from fair_strategy.store import StoreError
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Turn what is wrong with the request or its data into a 404 or 422 that says so.
+
+    MONAI Label's own exception, and any other, would reach the reader as a bare 500.
+    """
+    try:
+        yield
+    except LookupError as error:
+        raise HTTPException(404, _sentence(error)) from error
+    except (ValueError, StoreError) as error:
+        raise HTTPException(422, _sentence(error)) from error
+    except MONAILabelException as error:
+        raise HTTPException(422, error.msg) from error
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r}: no such scan in this study"
+    return str(error)

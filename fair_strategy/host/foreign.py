@@ -1,0 +1,30 @@
+"""Segments a scan that is no case of the study: sent along, or put into a session by Slicer."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fair_strategy.data.volumes import read_image, write_mask
+from fair_strategy.learning.inference import predict
+from fair_strategy.workflows.models import current_model
+from fair_strategy.workflows.study import LABEL, Study
+
+
+def segment_file(study: Study, scan: Path, target: Path) -> dict[str, Any]:
+    """Predict one file with the current model and write its mask; how it came about.
+
+    Raises:
+        ValueError: if the scan cannot be read, or if there is no model.
+    """
+    model = current_model(study)
+    prediction = predict(model, read_image(scan))
+    mask = np.zeros(prediction.shape, dtype=np.uint8)
+    mask[prediction.box] = prediction.probability >= 0.5
+    write_mask(target, mask, prediction.affine)
+    return {
+        "label_names": {LABEL: 1},
+        "model": model.checksum,
+        "route": prediction.route,
+        "trust": prediction.trust,
+    }

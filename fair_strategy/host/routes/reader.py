@@ -1,0 +1,168 @@
+"""Routes that a reader's Slicer calls, in front of MONAI Label's own and compatible with them.
+
+MONAI Label's are coroutines that call blocking code: one reader's inference holds up everybody.
+These are plain functions, which FastAPI runs in threads. What they answer is what the stock client
+expects; what they refuse, they refuse with a sentence.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, UploadFile
+from fastapi.responses import FileResponse, Response
+from monailabel.config import settings
+from monailabel.endpoints import datastore as stock_datastore, infer as stock_infer
+from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.interfaces.utils.app import app_instance
+
+from fair_strategy.data.bids import check_id
+from fair_strategy.host.datastore import FINAL, StudyDatastore
+from fair_strategy.host.errors import readable_errors
+from fair_strategy.host.tasks import UploadedScan
+from fair_strategy.host.uploads import received
+
+log = logging.getLogger(__name__)
+
+router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
+Params = Annotated[str, Form()]
+MAY_READ = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
+MAY_ANNOTATE = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
+
+
+@router.post("/activelearning/{strategy}")
+def next_sample(
+    strategy: str, params: dict[str, Any] | None = None, user: User = MAY_READ
+) -> dict[str, Any]:
+    """The next scan for the client in ``params["client_id"]``."""
+    request = {**(params or {}), "strategy": strategy}
+    request["client_id"] = request.get("client_id") or _user_name(user)
+    answer: dict[str, Any] = app_instance().next_sample(request)
+    log.info("next sample by %s: %s", strategy, answer.get("id", "nothing left"))
+    return answer
+
+
+@router.post("/infer/{model}")
+def infer(
+    background_tasks: BackgroundTasks,
+    model: str,
+    image: str = "",
+    session_id: str = "",
+    params: Params = "{}",
+    file: Annotated[UploadFile | None, File()] = None,
+    output: stock_infer.ResultType | None = None,
+    user: User = MAY_READ,
+) -> Any:
+    """The mask, or the uncertainty peaks, of a scan of the study or of one that is sent along."""
+    if output == stock_infer.ResultType.dicom_seg:
+        raise HTTPException(422, "output 'dicom_seg' needs a PACS; choose image, json or all")
+    request = {**_from_client(params), "model": model}
+    request["client_id"] = request.get("client_id") or _user_name(user)
+    app = app_instance()
+    with readable_errors(), _scan(app, image, session_id, file) as scan:
+        result = app.infer({**request, "image": scan})
+    return stock_infer.send_response(app.datastore(), result, output, background_tasks)
+
+
+@router.put("/datastore/label")
+def save_label(
+    image: str,
+    label: Annotated[UploadFile, File()],
+    params: Params = "{}",
+    tag: str = FINAL,
+    user: User = MAY_ANNOTATE,
+) -> dict[str, Any]:
+    """Take a reader's mask."""
+    info = _from_client(params)
+    info["client_id"] = info.get("client_id") or _user_name(user)
+    app = app_instance()
+    with readable_errors(), received(label.file, label.filename or "") as path:
+        label_id = app.datastore().save_label(image, str(path), tag or FINAL, info)
+        more = app.on_save_label(image, label_id)
+    return {**(more or {}), "image": image, "label": label_id}
+
+
+@router.get("/datastore/label")
+def download_label(label: str, tag: str, user: User = MAY_READ) -> Any:
+    """A label's file; tags `original` and `uncertainty` are made from the stored prediction."""
+    return stock_datastore.download_label(label, tag)
+
+
+@router.head("/datastore/label")
+def check_label(image: str, tag: str, user: User = MAY_READ) -> Any:
+    """Whether there is such a label."""
+    return stock_datastore.download_label(image, tag, check_only=True)
+
+
+@router.get("/datastore/")
+def datastore(output: stock_datastore.ResultType | None = None, user: User = MAY_READ) -> Any:
+    """Counts; or everything, which is made once for each state of the store."""
+    found: StudyDatastore = app_instance().datastore()
+    if output == stock_datastore.ResultType.all:
+        return Response(found.json_bytes(), media_type="application/json")
+    return stock_datastore.datastore(output)
+
+
+@router.put("/datastore/image")
+def add_image(
+    file: Annotated[UploadFile, File()],
+    image: str | None = None,
+    params: Params = "{}",
+    user: User = MAY_ANNOTATE,
+) -> dict[str, Any]:
+    """Put a new scan into the image folder."""
+    name = file.filename or ""
+    with readable_errors(), received(file.file, name) as path:
+        case_id = image or _stem(name)
+        info = {k: v for k, v in _from_client(params).items() if k != "client_id"}
+        return {"image": app_instance().datastore().add_image(case_id, str(path), info)}
+
+
+@router.get("/datastore/image")
+def download_image(image: str, user: User = MAY_READ) -> FileResponse:
+    """A scan's file."""
+    answer: FileResponse = stock_datastore.download_image(image)
+    return answer
+
+
+@contextmanager
+def _scan(
+    app: Any, image: str, session_id: str, file: UploadFile | None
+) -> Iterator[str | UploadedScan]:
+    """What to segment: the id of a scan of the study, or a file that only this server wrote."""
+    if file is not None and file.filename:
+        with received(file.file, file.filename) as path:
+            yield UploadedScan(path)
+    elif session_id:
+        session = app.sessions().get_session(check_id(session_id))
+        if session is None:
+            raise HTTPException(404, f"session {session_id!r} is unknown or has expired")
+        yield UploadedScan(session.image)
+    elif image:
+        yield check_id(image)
+    else:
+        raise HTTPException(422, "expected an image id, a file or a session, got none of them")
+
+
+def _from_client(params: str) -> dict[str, Any]:
+    try:
+        given = json.loads(params or "{}")
+    except json.JSONDecodeError as error:
+        raise HTTPException(422, f"params: expected JSON, {error}") from error
+    if not isinstance(given, Mapping):
+        raise HTTPException(422, "params: expected a JSON object")
+    return dict(given)
+
+
+def _user_name(user: User) -> str | None:
+    # Without authentication MONAI Label calls everybody admin.
+    return user.username if settings.MONAI_LABEL_AUTH_ENABLE else None
+
+
+def _stem(name: str) -> str:
+    base = name.replace("\\", "/").rpartition("/")[2]
+    for suffix in (".nii.gz", ".nii", ".nrrd"):
+        base = base.removesuffix(suffix)
+    return base

@@ -1,0 +1,65 @@
+"""Everything that only the server process does: lock, guard, routes, watcher, background."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import time
+
+from fastapi import FastAPI
+
+from fair_strategy.config import HostSettings
+from fair_strategy.host.background import Background
+from fair_strategy.host.guard import Guard
+from fair_strategy.host.watcher import Watcher
+from fair_strategy.store import ServerRunning, plans
+from fair_strategy.store.database import StateLock, backup, hold
+from fair_strategy.workflows.desk import pending_work
+from fair_strategy.workflows.intake import prepare, refresh
+from fair_strategy.workflows.planning import ALWAYS_MADE, make_plans
+from fair_strategy.workflows.study import Study
+
+log = logging.getLogger(__name__)
+
+
+def take_hold(study: Study) -> StateLock:
+    """The one server's hold on the study.
+
+    Raises:
+        ServerRunning: if another server has it, or if this is one of several workers.
+    """
+    if multiprocessing.parent_process() is not None:
+        sentence = "--workers 2 or more: one study has one server with one worker; leave it out"
+        log.error(sentence)
+        # Uvicorn would start a worker that fails again, for ever.
+        os.kill(os.getppid(), signal.SIGTERM)
+        raise ServerRunning(sentence)
+    return hold(study.state_dir)
+
+
+def bring_up(study: Study) -> None:
+    """Back up the database, take up the image folder, freeze validation, renew the leases.
+
+    A new study gets its first plans here: Next Sample answers from the first second.
+    """
+    backup(study.store)
+    for note in prepare(study):
+        log.warning(note)
+    if plans.plan_head(study.store, ALWAYS_MADE) is None:
+        make_plans(study)
+    plans.renew_all(study.store, now=time.monotonic(), lease_s=60.0 * study.settings.lease_minutes)
+
+
+def attach(app: FastAPI, settings: HostSettings) -> None:
+    """Put our routes before MONAI Label's, and the guard around everything."""
+    from fair_strategy.host.routes import reader, work
+
+    app.router.routes[:0] = [*reader.router.routes, *work.router.routes]
+    # The stack is built when the server starts up, before this: wrap it.
+    app.middleware_stack = Guard(app.middleware_stack or app.build_middleware_stack(), settings)
+
+
+def background_of(study: Study, settings: HostSettings) -> Background:
+    """The loop that watches the folder and works; not started yet."""
+    watcher = Watcher(study.images_dir, lambda: refresh(study))
+    return Background(study, watcher, pending=pending_work, enabled=settings.enable_background)

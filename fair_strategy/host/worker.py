@@ -1,0 +1,121 @@
+"""One piece of background work in its own process: ``python -m fair_strategy.host.worker``.
+
+The server starts at most one. It needs no MONAI Label, runs niced, ends when the server does, and
+may be killed at any moment: all it does is idempotent and committed step by step. What it prints
+are ids and counts; the last line is JSON for the server.
+"""
+
+import argparse
+import fcntl
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fair_strategy.workflows.study import Study, open_study
+
+NICENESS = 10
+
+
+def work_of(verb: str) -> Callable[[Study], dict[str, Any]]:
+    """The function behind a verb.
+
+    Raises:
+        KeyError: for an unknown verb.
+    """
+    return {"score": score, "train": train, "compare": compare, "plan": plan}[verb]
+
+
+def score(study: Study) -> dict[str, Any]:
+    """Score what the current model has not scored; then compare labels and make plans."""
+    from fair_strategy.workflows.performance import compare_labels
+    from fair_strategy.workflows.planning import make_plans, plan_is_stale
+    from fair_strategy.workflows.scoring import score_study
+
+    with exclusive(study.state_dir, "score"):
+        report = score_study(study)
+        compared = compare_labels(study)
+        plans = make_plans(study) if plan_is_stale(study) or compared else []
+    return {
+        "scored": report.scored,
+        "unreadable": len(report.unreadable),
+        "compared": compared,
+        "plans": len(plans),
+        "seconds": round(report.seconds, 1),
+    }
+
+
+def compare(study: Study) -> dict[str, Any]:
+    """Compare submitted labels with what their readers saw."""
+    from fair_strategy.workflows.performance import compare_labels
+
+    return {"compared": compare_labels(study)}
+
+
+def plan(study: Study) -> dict[str, Any]:
+    """Write new plans from the scores that are there."""
+    from fair_strategy.workflows.planning import make_plans
+
+    return {"plans": len(make_plans(study))}
+
+
+def train(study: Study, *, steps: int | None = None) -> dict[str, Any]:
+    """Train one round and publish the model; group figures stay in the store."""
+    from fair_strategy.workflows.rounds import train_round
+
+    with exclusive(study.state_dir, "train"):
+        statistics = train_round(study, steps=steps)
+    return {key: statistics[key] for key in ("best_metric", "training_cases") if key in statistics}
+
+
+@contextmanager
+def exclusive(state_dir: Path, what: str) -> Iterator[None]:
+    """Wait until nobody else on this machine does the same piece of work on this study."""
+    descriptor = os.open(state_dir / f"{what}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def arguments_for(study: Study, verb: str) -> list[str]:
+    """The command line from which `main` opens the same study; settings come from its store."""
+    return [
+        verb,
+        *("--images", str(study.images_dir)),
+        *("--state", str(study.state_dir)),
+        *("--model", str(study.shipped_model)),
+    ]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Do one piece of work and print what was done."""
+    parser = argparse.ArgumentParser(prog="python -m fair_strategy.host.worker")
+    parser.add_argument("verb", choices=("score", "train", "compare", "plan"))
+    for name in ("--images", "--state", "--model"):
+        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--with-parent", action="store_true", help="end when stdin is closed")
+    given = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if given.with_parent:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.nice(NICENESS)
+    study = open_study(given.images, state_dir=given.state, shipped_model=given.model)
+    sys.stdout.write(json.dumps(work_of(given.verb)(study)) + "\n")
+
+
+def _end_with_parent() -> None:
+    # The pipe closes however the server ended, kill -9 included.
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
