@@ -3,6 +3,8 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from fair_strategy.store import cases, plans, predictions, scores
 from fair_strategy.store.scores import ComparisonRecord
 from fair_strategy.workflows.models import publish
 from fair_strategy.workflows.study import Study, StudyError
+from fair_strategy.workflows.tracking import tracked_run
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ def train_round(
     *,
     steps: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-    on_metrics: Callable[[int, dict[str, float]], None] | None = None,
+    track: bool = True,
 ) -> dict[str, Any]:
     """Train on the labelled cases outside of the frozen validation set, and publish the model.
 
@@ -47,7 +50,7 @@ def train_round(
     Args:
         steps: optimisation steps; None for the study's.
         progress: called with (step, steps).
-        on_metrics: called with (step, name -> value).
+        track: log the validation metrics to MLflow, in the state directory.
     Returns:
         The statistics of the published model.
     Raises:
@@ -60,15 +63,17 @@ def train_round(
             "submit more, or start with --conf validation_per_group 0"
         )
     settings = TrainingSettings(steps=steps or study.settings.train_steps, seed=study.settings.seed)
-    result = train(
-        training,
-        validation,
-        settings=settings,
-        start_from=study.shipped_model if study.shipped_model.exists() else None,
-        out_dir=study.state_dir / "models",
-        progress=progress,
-        on_metrics=on_metrics,
-    )
+    run = tracked_run(study.state_dir, "caudate", asdict(settings)) if track else nullcontext()
+    with run as on_metrics:
+        result = train(
+            training,
+            validation,
+            settings=settings,
+            start_from=study.shipped_model if study.shipped_model.exists() else None,
+            out_dir=study.state_dir / "models",
+            progress=progress,
+            on_metrics=on_metrics,
+        )
     folds = []
     if study.settings.estimator == "cross_validated":
         folds = cross_validate(study, training, settings)

@@ -53,9 +53,7 @@ def test_every_case_stands_in_the_order_exactly_once(name, data):
 @every_strategy
 def test_the_same_seed_gives_the_same_order_whatever_the_order_of_the_pool(name):
     pool = pool_of([0.3] * 12, "AB" * 6, quota_batch=4, audit_every=3, first=[5])
-    turned = Pool(
-        pool.cases[::-1], pool.weights, first=pool.first, quota_batch=4, audit_every=3
-    )
+    turned = Pool(pool.cases[::-1], pool.weights, first=pool.first, quota_batch=4, audit_every=3)
     one = ids(STRATEGIES[name](pool, np.random.default_rng(7)))
     assert one == ids(STRATEGIES[name](turned, np.random.default_rng(7)))
 

@@ -22,9 +22,7 @@ def test_every_variant_follows_from_the_stored_map(make_study):
     model = current_model(study).checksum
     score = scores.scores(study.store, model, study.settings_hash)["sub-01_T1w"]
     record = cases.case(study.store, "sub-01_T1w")
-    stored = predictions.read_prediction(
-        study.state_dir, model, record.case_id, record.fingerprint
-    )
+    stored = predictions.read_prediction(study.state_dir, model, record.case_id, record.fingerprint)
     total = stored.entropy.astype(float).sum()
     assert score.entropies["entropy_sum"] == pytest.approx(total, rel=1e-2)
     assert score.entropies["entropy"] == pytest.approx(total / np.prod(SHAPE), rel=1e-2)

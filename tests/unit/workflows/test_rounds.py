@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from fair_strategy.data.volumes import write_mask
+from fair_strategy.store import cases, plans, scores
+from fair_strategy.workflows.desk import next_case, pending_work, submit
+from fair_strategy.workflows.performance import compare_labels, study_performance
+from fair_strategy.workflows.planning import make_plans, plan_is_stale
+from fair_strategy.workflows.rounds import train_round, training_cases
+from fair_strategy.workflows.scoring import score_study
+from fair_strategy.workflows.study import StudyError
+from tests.helpers import AFFINE, blob
+
+
+def test_a_round_publishes_another_model_and_makes_the_old_plan_stale(make_study):
+    study = make_study("AAABBB", labelled=4)
+    score_study(study)
+    make_plans(study)
+    before = scores.current_model(study.store)
+    statistics = train_round(study, steps=2, track=False)
+    after = scores.current_model(study.store)
+    assert after.checksum != before.checksum
+    assert after.path == study.state_dir / "models" / f"{after.checksum}.pt"
+    assert statistics["training_cases"] == 4
+    handed = next_case(study, "weighted_entropy", "anna")
+    assert handed.stale
+    assert "earlier model" in handed.note
+    assert pending_work(study)["unscored"] == 6
+    score_study(study)
+    make_plans(study)
+    assert not next_case(study, "weighted_entropy", "ben").stale
+    assert not plan_is_stale(study)
+
+
+def test_validation_subjects_are_never_trained_on(make_study):
+    study = make_study("AAAABBBB", labelled=8, validation_per_group=2)
+    training, validation = training_cases(study)
+    splits = cases.splits(study.store)
+    assert {c.subject_id for c in training}.isdisjoint(splits)
+    assert {splits[c.subject_id] for c in validation} == {"select"}
+    assert (len(training), len(validation)) == (4, 2)
+
+
+def test_without_a_training_label_the_sentence_says_what_to_do(make_study):
+    with pytest.raises(StudyError, match="validation_per_group 0"):
+        train_round(make_study("AABB"), steps=1, track=False)
+
+
+def test_training_is_due_after_so_many_new_labels_and_not_after_imports(make_study, tmp_path):
+    study = make_study("AABB", labelled=2, train_every=2)
+    assert not pending_work(study)["train_due"]
+    for number in (3, 4):
+        path = tmp_path / "mask.nii.gz"
+        write_mask(path, blob(number)[1], AFFINE)
+        submit(study, f"sub-{number:02d}_T1w", path, client_id="anna")
+    assert pending_work(study)["train_due"]
+    train_round(study, steps=1, track=False)
+    assert not pending_work(study)["train_due"]
+
+
+def test_cross_validation_compares_each_case_with_a_model_that_did_not_see_it(make_study):
+    study = make_study("AAABBB", labelled=6, estimator="cross_validated")
+    train_round(study, steps=1, track=False)
+    performance = study_performance(study)
+    assert {name: p.n for name, p in performance.items()} == {"A": 3, "B": 3}
+    folds = scores.current_model(study.store).statistics["folds"]
+    assert len(folds) == 3
+    compared = [{c.case_id for c in scores.comparisons(study.store, model=f)} for f in folds]
+    assert sum(map(len, compared)) == len(set.union(*compared)) == 6
+
+
+def test_audit_draws_alone_count_once_every_subgroup_has_some(make_study, tmp_path):
+    study = make_study("A" * 8 + "B" * 8, estimator="prequential", audit_every=2, quota_batch=0)
+    score_study(study)
+    with study.store.transaction() as connection:  # untrained: every prediction is implausible
+        connection.execute("UPDATE scores SET flags = '[]'")
+    make_plans(study)
+    for reader in range(16):
+        handed = next_case(study, "weighted_entropy", f"reader-{reader}")
+        path = tmp_path / "mask.nii.gz"
+        write_mask(path, blob(int(handed.case_id[4:6]))[1], AFFINE)
+        submit(study, handed.case_id, path, client_id=f"reader-{reader}")
+    compare_labels(study)
+    drawn = plans.random_draws(study.store)
+    counted = study_performance(study)
+    assert 4 <= len(drawn) < 16
+    subgroups = study.subgroups()
+    per_group = {g: sum(subgroups[i] == g for i in drawn) for g in "AB"}
+    expected = per_group if min(per_group.values()) >= 2 else {"A": 8, "B": 8}
+    assert {g: p.n for g, p in counted.items()} == expected
+    assert np.isfinite([p.mean for p in counted.values()]).all()
