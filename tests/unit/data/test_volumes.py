@@ -134,6 +134,31 @@ def test_of_two_transforms_the_one_is_taken_that_slicer_takes(
     np.testing.assert_allclose(itk_place(seen, (2, 3, 4)), place, atol=1e-4)
 
 
+@pytest.mark.parametrize("sform", [0, 1, 4])
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("tilt", [0.1, 3e-3, 5e-4, 1e-4, 0.0])
+def test_a_mask_on_a_slightly_tilted_half_turn_returns_from_itk(
+    tmp_path: Path, tilt: float, mirrored: bool, sform: int
+) -> None:
+    # Stored as LPS: the quaternion's real part is small and has to be reconstructed.
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_rotvec([tilt, -tilt, np.pi + tilt]).as_matrix() * (1.0, 1.0, 1.2)
+    affine[:3, 3] = (90.0, 110.0, -70.0)
+    affine[:3, 2] *= -1.0 if mirrored else 1.0
+    array = np.zeros((180, 4, 200), np.uint8)
+    array[170:, 1, 190:] = 1
+    image = nib.Nifti1Image(array, affine)
+    image.set_sform(affine, sform)
+    image.set_qform(affine, 1)
+    nib.save(image, tmp_path / "image.nii")
+    sitk.WriteImage(sitk.ReadImage(str(tmp_path / "image.nii")), str(tmp_path / "drawn.nrrd"))
+    mask, (shape, image_affine) = (
+        read_mask(tmp_path / "drawn.nrrd"),
+        read_grid(tmp_path / "image.nii"),
+    )
+    np.testing.assert_array_equal(match_grid(mask.array, mask.affine, shape, image_affine), array)
+
+
 def test_stored_integers_are_scaled_by_slope_and_intercept(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.array([0, 1, 200], np.int16).reshape(3, 1, 1), np.eye(4))
     image.header.set_slope_inter(0.5, 10.0)  # nibabel stores 0, 1, 200 beside them, unscaled
