@@ -87,8 +87,9 @@ def rank(
     """
     _check(candidates, weights, quota_batch, audit_every)
     pool = _shuffled(candidates, rng)
-    firsts = [c for c in pool if c.case_id in set(first)]
-    others = [c for c in pool if c.case_id not in set(first)]
+    ahead = frozenset(first)
+    firsts = [c for c in pool if c.case_id in ahead]
+    others = [c for c in pool if c.case_id not in ahead]
     flagged = [c for c in others if c.flags]
     scored = [c for c in others if not c.flags and not np.isnan(c.case_entropy)]
     unscored = [c for c in others if not c.flags and np.isnan(c.case_entropy)]
@@ -169,7 +170,8 @@ class _Queues:
         order: list[RankedCase] = []
         total = sum(map(len, self._cases.values()))
         while len(order) < total:
-            size = min(quota_batch or 1, total - len(order))
+            # Without quotas an audit's group is drawn at its own place, from all that is left.
+            size = min(quota_batch or (1 if audit_every else total), total - len(order))
             places = range(len(order) + 1, len(order) + size + 1)
             audits = [bool(audit_every) and place % (audit_every or 1) == 0 for place in places]
             order += self._batch(audits, with_quotas=quota_batch is not None)
