@@ -258,6 +258,8 @@ def test_a_preprocessed_scan_is_matched_with_and_without_its_own_desc(tmp_path: 
     assert list(masks(tmp_path)) == ["sub-01_desc-brain_T1w"]
     touched(tmp_path, "sub-01/anat/sub-01_desc-head_T1w.nii")  # now either could be meant
     assert masks(tmp_path) == {}
+    touched(tmp_path, "derivatives/p/sub-01_desc-head_hemi-L_label-caudate_mask.nii")
+    assert list(masks(tmp_path)) == ["sub-01_desc-head_T1w"]
 
 
 def test_label_maps_are_told_from_masks_by_name() -> None:

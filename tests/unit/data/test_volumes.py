@@ -136,7 +136,7 @@ def test_of_two_transforms_the_one_is_taken_that_slicer_takes(
 
 @pytest.mark.parametrize("sform", [0, 1, 4])
 @pytest.mark.parametrize("mirrored", [False, True])
-@pytest.mark.parametrize("tilt", [0.1, 3e-3, 5e-4, 1e-4, 0.0])
+@pytest.mark.parametrize("tilt", [0.1, 3e-3, 1e-3, 5e-4, 0.0])
 def test_a_mask_on_a_slightly_tilted_half_turn_returns_from_itk(
     tmp_path: Path, tilt: float, mirrored: bool, sform: int
 ) -> None:
@@ -156,7 +156,10 @@ def test_a_mask_on_a_slightly_tilted_half_turn_returns_from_itk(
         read_mask(tmp_path / "drawn.nrrd"),
         read_grid(tmp_path / "image.nii"),
     )
-    np.testing.assert_array_equal(match_grid(mask.array, mask.affine, shape, image_affine), array)
+    # ITK's choice among two transforms that differ by rounding is its own; one leaves no choice.
+    tolerance_mm = 0.05 if sform == 4 else 1e-3
+    back = match_grid(mask.array, mask.affine, shape, image_affine, tolerance_mm=tolerance_mm)
+    np.testing.assert_array_equal(back, array)
 
 
 def test_stored_integers_are_scaled_by_slope_and_intercept(tmp_path: Path) -> None:
