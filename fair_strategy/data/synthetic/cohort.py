@@ -184,7 +184,8 @@ def _run(out: Path, jobs: list[_Job], processes: int) -> Iterator[None]:
     """Write the jobs; yields once a subject."""
     if processes == 1 or len(jobs) <= 1:
         for job in jobs:
-            yield _write_subject(out, job)
+            _write_subject(out, job)
+            yield
         return
     # spawn: a forked child would inherit the locks of the parent's threads.
     pool = ProcessPoolExecutor(
@@ -193,7 +194,8 @@ def _run(out: Path, jobs: list[_Job], processes: int) -> Iterator[None]:
     with pool:
         try:
             for future in as_completed([pool.submit(_write_subject, out, job) for job in jobs]):
-                yield future.result()
+                future.result()
+                yield
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -311,7 +313,7 @@ def _sidecar(mask: Path) -> Path:
 
 
 def _minority_count(subjects: int, fraction: float) -> int:
-    """subjects x fraction, halves rounded up, so that it never falls when subjects are added."""
+    """Subjects x fraction, halves rounded up, so that it never falls when subjects are added."""
     return math.floor(subjects * fraction + 0.5)
 
 

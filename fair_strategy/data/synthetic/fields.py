@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fair_strategy.data.synthetic.template import bounding_box
+
 
 @dataclass(frozen=True)
 class Field:
@@ -26,6 +28,16 @@ class Field:
     def at(self, points_mm: NDArray[np.float32]) -> NDArray[np.float32]:
         """Displacement at points (3, ...), linear between lattice points."""
         return sample_many(self.values, self.index(points_mm))
+
+    def around(self, points_mm: NDArray[np.float32], *, margin_mm: float) -> Field:
+        """The part of the lattice that holds points (3, ...) and a margin."""
+        index = self.index(points_mm).reshape(3, -1)
+        margin = margin_mm / self.spacing_mm
+        low = np.maximum(np.floor(index.min(axis=1) - margin), 0).astype(int)
+        high = np.ceil(index.max(axis=1) + margin).astype(int) + 1
+        part = tuple(slice(a, max(b, a + 1)) for a, b in zip(low, high, strict=True))
+        origin = self.origin_mm + low * self.spacing_mm
+        return Field(self.values[(slice(None), *part)], origin, self.spacing_mm)
 
     def index(self, points_mm: NDArray[np.float32]) -> NDArray[np.float32]:
         """Lattice coordinates of points (3, ...)."""
@@ -90,7 +102,7 @@ def outward_normal(
     reach = int(np.ceil(3 * envelope_mm))
     box = [
         (max(part.start - reach, 0), min(part.stop + reach, n))
-        for part, n in zip(ndimage.find_objects(mask)[0], mask.shape, strict=True)
+        for part, n in zip(bounding_box(mask), mask.shape, strict=True)
     ]
     inside = mask[tuple(slice(*part) for part in box)]
     distance = ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)

