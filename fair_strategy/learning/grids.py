@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-Shape = tuple[int, int, int]
+from fair_strategy.data.grids import Shape, spacing_mm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,11 +35,6 @@ class Grid:
 def apply_affine(affine: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points (N, 3) moved by a 4x4 affine."""
     return points @ affine[:3, :3].T + affine[:3, 3]
-
-
-def voxel_size_mm(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3,): length of a voxel's edge along each array axis, in mm."""
-    return np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
 
 
 def window_grid(centre_mm: NDArray[np.float64], shape: Sequence[int], spacing_mm: float) -> Grid:
@@ -93,8 +88,8 @@ def resample(
 def _pool(
     image: torch.Tensor, affine: NDArray[np.float64], target: Grid
 ) -> tuple[torch.Tensor, NDArray[np.float64]]:
-    wanted = voxel_size_mm(target.affine).min()
-    factors = np.maximum(1, np.floor(wanted / voxel_size_mm(affine) + 1e-3)).astype(int)
+    wanted = min(spacing_mm(target.affine))
+    factors = np.maximum(1, np.floor(wanted / np.array(spacing_mm(affine)) + 1e-3)).astype(int)
     factors = np.minimum(factors, image.shape[1:])
     if (factors == 1).all():
         return image, affine

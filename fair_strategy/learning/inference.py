@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import entr
 from torch import nn
 
+from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.grids import (
     Grid,
@@ -37,9 +38,6 @@ from fair_strategy.learning.localisation import (
 )
 from fair_strategy.learning.network import stochastic_copy
 from fair_strategy.learning.transforms import normalise
-
-if TYPE_CHECKING:
-    from fair_strategy.data.volumes import Volume
 
 Route = Literal["localised", "sliding"]
 Box = tuple[slice, slice, slice]
@@ -134,9 +132,7 @@ def _windows(model: Model, seen: Overview) -> int:
     extent = (seen.high_mm - seen.low_mm) / model.spacing_mm
     # the overview's edges are blurred by up to a voxel of it
     slack = model.localiser_spacing_mm / model.spacing_mm
-    sides = [
-        max(1, ceil((n - slack) / side)) for n, side in zip(extent, model.window, strict=True)
-    ]
+    sides = [max(1, ceil((n - slack) / side)) for n, side in zip(extent, model.window, strict=True)]
     return sides[0] * sides[1] * sides[2]
 
 

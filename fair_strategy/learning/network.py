@@ -57,7 +57,10 @@ class NetworkArguments:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> NetworkArguments:
         """The arguments from `as_plain`; TypeError for a name that is not one of them."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()
+        }
+        return cls(**values)
 
 
 def build_network(arguments: NetworkArguments) -> nn.Module:

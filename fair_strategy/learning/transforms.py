@@ -24,10 +24,11 @@ from monai.transforms import (
     RandHistogramShiftd,
     RandomizableTransform,
     RandSimulateLowResolutiond,
+    Transform,
 )
 
 PERCENTILES = (0.5, 99.5)
-_SAMPLED_VOXELS = 60_000
+_SAMPLED_VOXELS = 30_000
 
 
 def normalise(window: torch.Tensor) -> torch.Tensor:
@@ -87,34 +88,36 @@ def augmentation(
             not the structure (its mirror image first of all).
         strength: 0 (nearly none) to 1; scales rotation, scaling and noise.
     Returns:
-        A Compose over {"image": (1, ...), "label": (1, ...)}; call `set_random_state` first.
+        A Compose from {"both": (2, ...), image and label} to {"image": (1, *window), "label":
+        (1, *window) in [0, 1]}; call `set_random_state` before each use.
     """
-    return Compose([*_spatial(window, shift_voxels, far_voxels, strength), *_intensity(strength)])
+    pose = _pose(window, shift_voxels, far_voxels, strength)
+    return Compose([pose, _Split(), *_intensity(strength)])
 
 
-def _spatial(window: Sequence[int], shift: int, far: int, strength: float) -> list[Any]:
+def _pose(window: Sequence[int], shift: int, far: int, strength: float) -> Compose:
     def affine(distance: int) -> RandAffined:
+        # image and label as two channels of one volume: one interpolation instead of two
         return RandAffined(
-            keys=["image", "label"],
+            keys=["both"],
             prob=1.0,
             rotate_range=[0.25 * strength] * 3,
             shear_range=[0.05 * strength] * 6,
             scale_range=[0.15 * strength] * 3,
             translate_range=[distance] * 3,
             spatial_size=list(window),
-            mode=["bilinear", "nearest"],
+            mode="bilinear",
             padding_mode="zeros",
         )
 
     if far <= shift:
-        return [affine(shift)]
-    return [OneOf([affine(shift), affine(far)], weights=[5.0, 1.0])]
+        return Compose([affine(shift)])
+    return OneOf([affine(shift), affine(far)], weights=[5.0, 1.0])
 
 
 def _intensity(strength: float) -> list[Any]:
     image = ["image"]
     return [
-        _CopyGround(),
         RandHistogramShiftd(image, num_control_points=(4, 8), prob=0.4),
         RandAdjustContrastd(image, prob=0.5, gamma=(0.6, 1.6)),
         RandBiasFieldd(image, degree=3, coeff_range=(0.0, 0.15 * strength), prob=0.4),
@@ -127,9 +130,7 @@ def _intensity(strength: float) -> list[Any]:
     ]
 
 
-class _CopyGround(MapTransform):
-    def __init__(self) -> None:
-        super().__init__(["image"])
-
+class _Split(Transform):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
-        return {**data, "ground": data["image"]}
+        both = data["both"].as_subclass(torch.Tensor)
+        return {"image": both[:1], "label": both[1:], "ground": both[:1]}
