@@ -1,0 +1,209 @@
+"""The loop, the watcher, the worker and the check of versions, without a server."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fair_strategy.host import worker
+from fair_strategy.host.background import Background, Worker, due
+from fair_strategy.host.versions import VersionsError, check_versions
+from fair_strategy.host.watcher import Watcher
+from fair_strategy.store import scores
+from fair_strategy.workflows.desk import pending_work
+
+IDLE = {"unscored": 0, "uncompared": 0, "train_due": False, "plan_stale": False}
+
+
+def test_nothing_pending_is_nothing_to_do():
+    assert due(IDLE) == {}
+
+
+def test_a_new_model_comes_before_scores_and_scores_before_comparisons():
+    pending = {"unscored": 3, "uncompared": 1, "train_due": True, "plan_stale": True}
+    assert list(due(pending)) == ["train", "score", "compare"]
+
+
+def test_a_stale_plan_alone_is_made_again():
+    assert list(due({**IDLE, "plan_stale": True})) == ["plan"]
+
+
+class Recorder:
+    """Stands in for Worker: remembers what was started, ends when told."""
+
+    started: list[str] = []
+
+    def __init__(self, study, verb):
+        self.verb, self.log = verb, Path("worker.log")
+        self.process = self
+        self.code = None
+        self.started.append(verb)
+
+    def poll(self):
+        return self.code
+
+    def last_line(self):
+        return "{}"
+
+    def end(self):
+        self.code = -15
+
+
+@pytest.fixture
+def loop(monkeypatch, study):
+    monkeypatch.setattr("fair_strategy.host.background.Worker", Recorder)
+    monkeypatch.setattr(Recorder, "started", [])
+    pending = dict(IDLE)
+    watcher = Watcher(study.images_dir, lambda: None)
+    return Background(study, watcher, pending=lambda _: pending), pending
+
+
+def test_at_most_one_worker_runs_however_often_the_loop_is_woken(loop):
+    background, pending = loop
+    pending["unscored"] = 5
+    for _ in range(4):
+        background.wake()
+        background._look()
+    assert Recorder.started == ["score"]
+
+
+def test_work_that_a_run_left_as_it_was_is_not_repeated_at_once_but_the_next_kind_is(loop):
+    background, pending = loop
+    pending.update(unscored=5, uncompared=2)
+    for _ in range(4):
+        background._look()
+        if background._worker:
+            background._worker.code = 1
+    assert Recorder.started == ["score", "compare"]
+
+
+def test_work_that_made_progress_goes_on_at_once(loop):
+    background, pending = loop
+    for unscored in (5, 3, 1):
+        pending["unscored"] = unscored
+        background._look()
+        background._worker.code = 0
+    assert Recorder.started == ["score", "score", "score"]
+
+
+def test_a_look_that_fails_does_not_end_the_loop(monkeypatch, study):
+    monkeypatch.setattr("fair_strategy.host.background.IDLE_S", 0.01)
+    looks = []
+
+    def pending(_):
+        looks.append(1)
+        raise OSError("disk")
+
+    background = Background(study, Watcher(study.images_dir, lambda: None), pending=pending)
+    background.start()
+    end = time.monotonic() + 20
+    while len(looks) < 3 and time.monotonic() < end:
+        time.sleep(0.02)
+    background.stop()
+    assert len(looks) >= 3
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_the_watcher_refreshes_when_a_scan_or_a_subject_came_and_only_then(tmp_path):
+    (tmp_path / "sub-01" / "anat").mkdir(parents=True)
+    clock, refreshed = Clock(), []
+    watcher = Watcher(tmp_path, lambda: refreshed.append(1), clock=clock)
+    assert not watcher.look()
+    new = tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    for path in (new, tmp_path / "sub-02" / "anat"):
+        path.mkdir(parents=True) if path.name == "anat" else path.write_bytes(b"")
+        _age(path.parent)
+        clock.now += 10
+        assert watcher.look(), path
+        clock.now += 10
+        assert not watcher.look()
+    assert len(refreshed) == 2
+
+
+def _age(directory: Path) -> None:
+    # Two changes within one tick of the file system's clock must not look like none.
+    later = directory.stat().st_mtime_ns + 10_000_000
+    os.utime(directory, ns=(later, later))
+
+
+def test_the_watcher_notices_a_changed_table(tmp_path):
+    table = tmp_path / "participants.tsv"
+    table.write_text("participant_id\n")
+    clock = Clock()
+    watcher = Watcher(tmp_path, lambda: None, clock=clock)
+    os.utime(table, ns=(1, 1))
+    clock.now += 10
+    assert watcher.look()
+
+
+def test_the_watcher_walks_now_and_then_for_files_that_were_overwritten_in_place(tmp_path):
+    clock, refreshed = Clock(), []
+    watcher = Watcher(tmp_path, lambda: refreshed.append(1), clock=clock)
+    clock.now += 1000
+    assert watcher.look()
+    assert refreshed == [1]
+
+
+def test_masks_written_by_the_study_itself_wake_nobody(tmp_path):
+    (tmp_path / "derivatives" / "fair_caudate").mkdir(parents=True)
+    clock = Clock()
+    watcher = Watcher(tmp_path, lambda: None, clock=clock)
+    (tmp_path / "derivatives" / "fair_caudate" / "sub-01").mkdir()
+    clock.now += 10
+    assert not watcher.look()
+
+
+def test_a_worker_scores_a_study_that_it_opens_from_its_arguments(study):
+    started = Worker(study, "score")
+    assert started.process.wait(timeout=200) == 0, started.log.read_text()
+    done = json.loads(started.last_line())
+    started.end()
+    assert (done["scored"], done["unreadable"], done["compared"]) == (8, 0, 2)
+    assert pending_work(study) == IDLE
+
+
+def test_a_worker_ends_when_its_server_does():
+    code = (
+        "import threading, time; from fair_strategy.host import worker;"
+        "threading.Thread(target=worker._end_with_parent, daemon=True).start(); time.sleep(120)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(worker.__file__).parents[2])},
+    )
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(timeout=60) == 1
+
+
+def test_what_a_scoring_run_says_of_itself_are_counts(study):
+    assert worker.score(study).keys() == {"scored", "unreadable", "compared", "plans", "seconds"}
+    current = scores.current_model(study.store)
+    assert current is not None
+    assert worker.score(study)["scored"] == 0
+
+
+def test_versions_outside_of_the_tested_range_are_all_named_with_the_repair():
+    have = {"monai": "1.6.1", "mlflow": "3.17.0", "pydicom": "2.4.5"}
+    wanted = ["monai>=1.5.2,<1.6", "mlflow<3.13", "pydicom<3", "rich>=13"]
+    with pytest.raises(VersionsError, match=r"mlflow 3\.17\.0.*monai 1\.6\.1.*pip install"):
+        check_versions(wanted, installed=have.__getitem__)
+
+
+def test_versions_inside_of_the_tested_range_pass():
+    check_versions(["monai>=1.5.2,<1.6"], installed={"monai": "1.5.2"}.__getitem__)
+
+
+def test_the_requirement_of_an_extra_is_not_checked():
+    check_versions(['monai<1 ; extra == "old"'], installed={"monai": "1.5.2"}.__getitem__)
