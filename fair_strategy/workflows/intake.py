@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fair_strategy.data import bids
 from fair_strategy.data.bids import Scan
 from fair_strategy.data.cohort import Cohort
-from fair_strategy.data.grids import match_grid
+from fair_strategy.data.grids import VolumeError, match_grid
 from fair_strategy.data.volumes import read_grid, read_mask, write_mask
 from fair_strategy.store import cases
 from fair_strategy.store.cases import Changes, LabelRecord, Split
@@ -26,9 +26,6 @@ from fair_strategy.workflows.study import Study, StudyError
 log = logging.getLogger(__name__)
 
 _IMPORTED = "imported_masks"
-
-GRID_TOLERANCE_MM = 0.05
-"""Viewers store a grid as quaternions or as text; rounding moves a corner by less than this."""
 
 
 def prepare(study: Study) -> list[str]:
@@ -87,7 +84,7 @@ def checked_mask(
     record = cases.case(study.store, case_id)
     mask = read_mask(path, label_value=label_value)
     shape, affine = read_grid(record.path)
-    return match_grid(mask.array, mask.affine, shape, affine, tolerance_mm=GRID_TOLERANCE_MM)
+    return match_grid(mask.array, mask.affine, shape, affine)
 
 
 def store_mask(
@@ -144,7 +141,7 @@ def _subjects_by_group(store: Store, cohort: Cohort) -> dict[str, list[str]]:
 
 
 def _import(study: Study, case_id: str, path: Path) -> None:
-    array = checked_mask(study, case_id, path, label_value=study.settings.label_value)
+    array = _existing_mask(study, case_id, path)
     stored, digest = store_mask(study, case_id, array, tag="final")
     cases.save_label(
         study.store,
@@ -159,6 +156,17 @@ def _import(study: Study, case_id: str, path: Path) -> None:
             seen_model=None,
         ),
     )
+
+
+def _existing_mask(study: Study, case_id: str, path: Path) -> NDArray[np.uint8]:
+    """A mask of the folder; `label_value` counts only where a file holds several labels."""
+    value = study.settings.label_value
+    if value is None or bids.is_label_map(path):
+        return checked_mask(study, case_id, path, label_value=value)
+    try:
+        return checked_mask(study, case_id, path)
+    except VolumeError:
+        return checked_mask(study, case_id, path, label_value=value)
 
 
 def _cohort_notes(study: Study) -> list[str]:
