@@ -20,7 +20,7 @@ PIP   := $(PY) -m pip install --constraint constraints.txt
 
 # An installation holds as long as what it was made from. The stamp is written last, so that one
 # that was interrupted is done again.
-KEY   := $(shell cat setup.cfg pyproject.toml constraints.txt 2>/dev/null | sha256sum | cut -c1-12)
+KEY   := $(shell cat setup.cfg constraints.txt 2>/dev/null | sha256sum | cut -c1-12)
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
