@@ -85,7 +85,9 @@ class Fairness:
         with exclusive(study.state_dir, "score"):
             model = self._publish()
             todo = scores.unscored(study.store, model, study.settings_hash)
-            failed = [case_id for case_id in todo if not self._score_one(case_id, model)]
+            failed = {i: error for i in todo if (error := self._score_one(i, model))}
+            if failed and len(failed) == len(todo) > 1:
+                raise next(iter(failed.values()))  # not one bad scan: the task itself fails
             compared = self._compare_all(model)
             made = make_plans(study) if plan_is_stale(study) or compared else []
         return {
@@ -145,14 +147,14 @@ class Fairness:
             self._hashed = (key, _digest(self._segment, path))
         return self._hashed[1]
 
-    def _score_one(self, case_id: str, model: str) -> bool:
+    def _score_one(self, case_id: str, model: str) -> Exception | None:
         study, record = self._study, cases.case(self._study.store, case_id)
         try:
             prediction = predict_with(self._segment, record.path, activation=self._activation)
-        except (OSError, ValueError, RuntimeError) as error:
-            cases.mark_unreadable(study.store, case_id, record.fingerprint, str(error))
+        except Exception as error:
+            # The task is the app's: it may raise anything, and the other scans must go on.
             log.warning("left out %s: %s", case_id, error)
-            return False
+            return error
         found = assess(prediction, study.settings, expected=None)
         empty = not (prediction.probability >= 0.5).any()
         scores.add_score(
@@ -168,7 +170,7 @@ class Fairness:
                 created_at=time.time(),
             ),
         )
-        return True
+        return None
 
     def _compare_all(self, model: str) -> int:
         store = self._study.store

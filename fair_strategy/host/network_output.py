@@ -16,7 +16,7 @@ Activation = Literal["softmax", "sigmoid", "none"]
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 
-class _Reached(Exception):  # noqa: N818 - not an error: the network has answered
+class _Reached(Exception):
     def __init__(self, data: Mapping[str, Any]) -> None:
         self.data = data
 
@@ -53,9 +53,7 @@ def predict_with(task: BasicInferTask, image: Path, *, activation: Activation) -
     )
 
 
-def probabilities(
-    output: NDArray[np.float32], *, activation: Activation
-) -> NDArray[np.float32]:
+def probabilities(output: NDArray[np.float32], *, activation: Activation) -> NDArray[np.float32]:
     """Class probabilities (C, I, J, K), background at 0, from a network's output.
 
     Sigmoid channels are structures that may overlap: the background is what none of them claims,

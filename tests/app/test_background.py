@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_a_stale_plan_alone_is_made_again():
 class Recorder:
     """Stands in for Worker: remembers what was started, ends when told."""
 
-    started: list[str] = []
+    started: ClassVar[list[str]] = []
 
     def __init__(self, study, verb):
         self.verb, self.log = verb, Path("worker.log")

@@ -31,7 +31,7 @@ def test_own_addresses_are_loopback(address):
     assert is_loopback(address)
 
 
-@pytest.mark.parametrize("address", ["10.0.0.7", "::ffff:10.0.0.7", "fe80::1%eth0", "testclient", ""])
+@pytest.mark.parametrize("address", ["10.0.0.7", "::ffff:10.0.0.7", "fe80::1%eth0", "host", ""])
 def test_other_addresses_are_not_loopback(address):
     assert not is_loopback(address)
 

@@ -1,0 +1,50 @@
+"""What the host needs, and needs not, to be imported."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+BLOCKED = """
+import sys, warnings
+warnings.simplefilter("ignore")
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ImportError(f"blocked: {{name}}")
+sys.meta_path.insert(0, Block())
+"""
+
+
+def run(code: str, *blocked: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED.format(blocked=set(blocked)) + code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_every_module_of_ours_imports_with_torchvision_blocked():
+    code = """
+import importlib, pkgutil, fair_strategy
+for module in pkgutil.walk_packages(fair_strategy.__path__, "fair_strategy."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+        print(module.name)
+"""
+    imported = run(code, "torchvision").split()
+    assert "fair_strategy.host.app" in imported
+    assert "fair_strategy.host.routes.reader" in imported
+
+
+@pytest.mark.parametrize("module", ["worker", "background", "watcher", "versions"])
+def test_what_needs_no_monai_label_does_not_import_it(module):
+    run(f"import fair_strategy.host.{module}", "monailabel")
