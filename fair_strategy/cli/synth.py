@@ -1,6 +1,7 @@
 """``fair-strategy synth``: a BIDS cohort of synthetic T1 with a controlled left-caudate effect."""
 
 import os
+from concurrent.futures.process import BrokenProcessPool
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -68,7 +69,7 @@ def synth(
             report = write_cohort(out, settings, processes=workers, progress=progress)
     except KeyboardInterrupt:
         fail(f"interrupted; what stands in {out} is whole, the same command goes on", code=1)
-    except ImportError as error:
+    except (ImportError, OSError, BrokenProcessPool) as error:
         fail(str(error), code=1)
     answer(
         {

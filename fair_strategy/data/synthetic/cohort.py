@@ -8,8 +8,9 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -191,13 +192,16 @@ def _run(out: Path, jobs: list[_Job], processes: int) -> Iterator[None]:
     pool = ProcessPoolExecutor(
         min(processes, len(jobs)), mp_context=get_context("spawn"), initializer=_ignore_interrupt
     )
+    # One job a worker at a time: after an interruption only those in hand are finished.
+    waiting = iter(jobs)
     with pool:
-        try:
-            for future in as_completed([pool.submit(_write_subject, out, job) for job in jobs]):
+        running = {pool.submit(_write_subject, out, job) for job in islice(waiting, processes)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
                 future.result()
+                running |= {pool.submit(_write_subject, out, job) for job in islice(waiting, 1)}
                 yield
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _ignore_interrupt() -> None:

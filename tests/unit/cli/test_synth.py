@@ -72,6 +72,16 @@ def test_an_interruption_ends_with_1_and_says_how_to_go_on(tmp_path, monkeypatch
     assert "interrupted" in result.stderr
 
 
+def test_a_full_disk_ends_with_1_and_the_reason(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cohort, "_write_subject", full)
+    result = synth("--out", tmp_path / "cohort", "--subjects", 2, *SMALL)
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
+
+
 def test_help_loads_nothing_heavy():
     code = (
         "import sys\n"
