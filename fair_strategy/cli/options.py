@@ -48,7 +48,9 @@ def study_settings(options: list[str] | None, **given: Any) -> StudySettings:
 
 def fail(sentence: str, *, code: int) -> NoReturn:
     """Say why on standard error and end: 1 for a failure, 2 for bad arguments or input."""
-    errors.print(f"fair-strategy: {sentence}", style="red", markup=False, highlight=False)
+    errors.print(
+        f"fair-strategy: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
     raise typer.Exit(code)
 
 
