@@ -33,8 +33,10 @@ def find_problem(path: Path) -> str | None:
     Raises:
         sqlite3.OperationalError: if the file cannot be read at all (locked, no permission).
     """
+    # Read-only, or closing would write what is left of the log into the bad file.
+    address = f"{path.resolve().as_uri()}?mode=ro"
     try:
-        with closing(sqlite3.connect(path, isolation_level=None, timeout=5.0)) as connection:
+        with closing(sqlite3.connect(address, uri=True, timeout=5.0)) as connection:
             answer = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF not in _CORRUPT_CODES:

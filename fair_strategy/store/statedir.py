@@ -85,7 +85,7 @@ class StateLock:
         """Give the state directory back; a second call does nothing."""
         if self._descriptor >= 0:
             _held.pop(self._state_dir, None)
-            os.close(self._descriptor)
+            _let_go(self._descriptor)
             self._descriptor = -1
 
     def __enter__(self) -> "StateLock":
@@ -132,7 +132,13 @@ def opening(state_dir: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        _let_go(descriptor)
+
+
+def _let_go(descriptor: int) -> None:
+    # Closing alone would leave the lock with a child that was forked meanwhile.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def held_here(state_dir: Path) -> bool:

@@ -17,6 +17,7 @@ from fair_strategy.store.settings import (
     set_value,
     settings_version,
 )
+from fair_strategy.store.statedir import opening, prepare_directory
 
 forked = multiprocessing.get_context("fork")
 
@@ -161,6 +162,22 @@ def test_processes_that_open_a_new_state_directory_at_once_all_succeed(state_dir
     store = Store.open(state_dir)
     assert [p.exitcode for p in processes] == [0] * 6
     assert [get_value(store, f"{p.pid}") for p in processes] == ["here"] * 6
+
+
+def test_opening_waits_while_another_process_creates_or_restores(state_dir):
+    prepare_directory(state_dir)
+
+    def child() -> None:
+        Store.open(state_dir)
+        os._exit(0)
+
+    process = forked.Process(target=child)
+    with opening(state_dir):
+        process.start()
+        process.join(0.5)
+        assert process.is_alive()
+    process.join(60)
+    assert process.exitcode == 0
 
 
 def test_settings_get_a_new_version_only_when_they_differ_from_the_newest(empty):

@@ -87,8 +87,11 @@ def test_the_write_ahead_log_of_a_corrupt_database_is_not_replayed_over_the_back
     shutil.copytree(state_dir, crashed)
     assert (crashed / "state.sqlite3-wal").stat().st_size > 0
     overwrite(crashed / "state.sqlite3", start=0, size=1000)
+    log = (crashed / "state.sqlite3-wal").read_bytes()
     store = Store.open(crashed)
     assert store.recovery is not None
+    kept = store.recovery.bad_file
+    assert kept.with_name(kept.name + "-wal").read_bytes() == log
     assert get_value(store, "after") is None
     assert len(cases.cases(store)) == 6
 

@@ -169,6 +169,8 @@ def test_labels_that_the_current_model_has_scored_wait_for_a_comparison_with_it(
     waiting = [("c0", "model-a", "digest of c0"), ("c1", "model-a", "digest of c1")]
     assert scores.uncompared_with(study.store, "model-a") == waiting
     assert scores.uncompared_with(study.store, "model-b") == []
+    scores.add_comparison(study.store, comparison("c0", seen=True))
+    assert scores.uncompared_with(study.store, "model-a") == waiting
     scores.add_comparison(study.store, comparison("c0", seen=False))
     assert scores.uncompared_with(study.store, "model-a") == waiting[1:]
 
