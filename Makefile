@@ -78,7 +78,7 @@ check: $(STAMP)-test
 	$(VENV)/bin/lint-imports
 
 docs: $(STAMP)-docs
-	$(PY) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 bench: $(STAMP)-test
 	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) "$$script" || exit 1; done
