@@ -63,7 +63,7 @@ class Study:
             "created_at": 3.0,
         }
         rows = [
-            PlanRow(n, c, "a", 0.5, 0.6, 100.0 - n, "audit" if n == 2 else "")
+            PlanRow(n, c, "a", 0.5, 0.6, 100.0 - n, {1: "quota", 2: "audit"}.get(n, ""))
             for n, c in enumerate(case_ids)
         ]
         return plans.add_plan(self.store, PlanRecord(**fields | changes), rows)
