@@ -2,8 +2,10 @@
 
 import logging
 import time
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fair_strategy.acquisition.performance import GroupPerformance, group_performance
 from fair_strategy.data.grids import spacing_mm
@@ -11,6 +13,7 @@ from fair_strategy.data.volumes import read_mask
 from fair_strategy.metrics.overlap import dice
 from fair_strategy.metrics.surface import average_surface_distance_mm
 from fair_strategy.store import cases, plans, predictions, scores
+from fair_strategy.store.labels import LabelRecord
 from fair_strategy.store.predictions import full_mask
 from fair_strategy.store.scores import ComparisonRecord
 from fair_strategy.workflows.study import Study
@@ -36,8 +39,8 @@ def compare_labels(study: Study) -> int:
         if current
         else []
     )
-    for case_id, model, digest, was_seen in seen + unseen:
-        _compare(study, case_id, model, digest, seen=was_seen)
+    for case_id, model, _, was_seen in seen + unseen:
+        _compare(study, case_id, model, seen=was_seen)
     return len(seen) + len(unseen)
 
 
@@ -56,32 +59,52 @@ def study_performance(study: Study) -> dict[str, GroupPerformance]:
     )
 
 
-def _compare(study: Study, case_id: str, model: str, digest: str, *, seen: bool) -> None:
+def comparison(
+    label: LabelRecord,
+    predicted: NDArray[np.bool_] | None,
+    *,
+    model: str,
+    spacing: Sequence[float],
+    seen: bool = False,
+) -> ComparisonRecord:
+    """Dice and surface distance of a final label against one model's mask of the same scan.
+
+    Args:
+        label: the submitted mask; its file is read.
+        predicted: (I, J, K) on the scan's grid; None if the prediction is gone: NaN then, so
+            that the pair is not looked for again.
+        model: checksum.
+        spacing: voxel edges, mm.
+        seen: the reader started from this very prediction.
+    """
+    agreement, distance, unchanged = float("nan"), float("nan"), False
+    if predicted is not None and label.path.exists():
+        submitted = read_mask(label.path).array != 0
+        agreement = dice(predicted, submitted)
+        distance = average_surface_distance_mm(predicted, submitted, spacing)
+        unchanged = seen and bool(np.array_equal(predicted, submitted))
+    return ComparisonRecord(
+        case_id=label.case_id,
+        model=model,
+        label_digest=label.digest,
+        dice=agreement,
+        surface_distance_mm=distance,
+        seen=seen,
+        unchanged=unchanged,
+        selection_probability=None,
+        created_at=time.time(),
+    )
+
+
+def _compare(study: Study, case_id: str, model: str, *, seen: bool) -> None:
     record, label = cases.case(study.store, case_id), cases.label(study.store, case_id, "final")
     if label is None:
         return
     stored = predictions.read_prediction(study.state_dir, model, case_id, record.fingerprint)
-    agreement, distance, unchanged = float("nan"), float("nan"), False
-    if stored is not None and label.path.exists():
-        predicted = full_mask(stored) != 0
-        submitted = read_mask(label.path).array != 0
-        agreement = dice(predicted, submitted)
-        distance = average_surface_distance_mm(predicted, submitted, spacing_mm(stored.affine))
-        unchanged = bool(np.array_equal(predicted, submitted))
-    scores.add_comparison(
-        study.store,
-        ComparisonRecord(
-            case_id=case_id,
-            model=model,
-            label_digest=digest,
-            dice=agreement,
-            surface_distance_mm=distance,
-            seen=seen,
-            unchanged=unchanged,
-            selection_probability=None,
-            created_at=time.time(),
-        ),
-    )
+    predicted = None if stored is None else full_mask(stored) != 0
+    spacing = (1.0, 1.0, 1.0) if stored is None else spacing_mm(stored.affine)
+    compared = comparison(label, predicted, model=model, spacing=spacing, seen=seen)
+    scores.add_comparison(study.store, compared)
 
 
 def _current_comparisons(study: Study) -> list[ComparisonRecord]:

@@ -1,8 +1,7 @@
 """One round of training: split, train, publish."""
 
 import logging
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fair_strategy.data.grids import spacing_mm
-from fair_strategy.data.volumes import read_image, read_mask
+from fair_strategy.data.volumes import read_image
 from fair_strategy.learning.checkpoint import load_model
 from fair_strategy.learning.inference import predict
 from fair_strategy.learning.training import (
@@ -19,11 +18,9 @@ from fair_strategy.learning.training import (
     TrainingSettings,
     train,
 )
-from fair_strategy.metrics.overlap import dice
-from fair_strategy.metrics.surface import average_surface_distance_mm
 from fair_strategy.store import cases, plans, predictions, scores
-from fair_strategy.store.scores import ComparisonRecord
 from fair_strategy.workflows.models import publish
+from fair_strategy.workflows.performance import comparison
 from fair_strategy.workflows.study import Study, StudyError
 from fair_strategy.workflows.tracking import tracked_run
 
@@ -93,7 +90,6 @@ def cross_validate(
     checksums = []
     for fold in range(min(FOLDS, len(subjects)) if len(subjects) > 1 else 0):
         kept = [case for case in training if fold_of[case.subject_id] != fold]
-        held_out = [case for case in training if fold_of[case.subject_id] == fold]
         result = train(
             kept,
             [],
@@ -101,7 +97,7 @@ def cross_validate(
             start_from=study.shipped_model if study.shipped_model.exists() else None,
             out_dir=study.state_dir / "models" / f"fold-{fold}",
         )
-        _compare_fold(study, result, held_out)
+        _compare_fold(study, result, {s for s, held_out in fold_of.items() if held_out == fold})
         checksums.append(result.checksum)
     return checksums
 
@@ -151,31 +147,19 @@ def labels_since_model(study: Study) -> int:
     )
 
 
-def _compare_fold(study: Study, result: TrainingResult, held_out: list[TrainingCase]) -> None:
+def _compare_fold(study: Study, result: TrainingResult, subjects: Collection[str]) -> None:
     model = load_model(result.path)
-    by_path = {c.path: c.case_id for c in cases.cases(study.store)}
-    digests = {label.case_id: label.digest for label in cases.labels(study.store, tag="final")}
-    for case in held_out:
-        prediction = predict(model, read_image(case.image))
+    for label in cases.labels(study.store, tag="final"):
+        record = cases.case(study.store, label.case_id)
+        if record.subject_id not in subjects:
+            continue
+        prediction = predict(model, read_image(record.path))
         predicted = np.zeros(prediction.shape, bool)
         predicted[prediction.box] = prediction.probability >= 0.5
-        submitted = read_mask(case.label).array != 0
-        spacing = spacing_mm(prediction.affine)
-        case_id = by_path[case.image]
-        scores.add_comparison(
-            study.store,
-            ComparisonRecord(
-                case_id=case_id,
-                model=result.checksum,
-                label_digest=digests[case_id],
-                dice=dice(predicted, submitted),
-                surface_distance_mm=average_surface_distance_mm(predicted, submitted, spacing),
-                seen=False,
-                unchanged=False,
-                selection_probability=None,
-                created_at=time.time(),
-            ),
+        compared = comparison(
+            label, predicted, model=result.checksum, spacing=spacing_mm(prediction.affine)
         )
+        scores.add_comparison(study.store, compared)
 
 
 def _publish(
