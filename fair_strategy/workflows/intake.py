@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 _IMPORTED = "imported_masks"
 
+IMPORTER = "import"
+"""Client id of masks that lay in the folder already."""
+
 
 def prepare(study: Study) -> list[str]:
     """Bring the state up to the folder, freeze the validation set, see that a model is current.
@@ -35,8 +38,9 @@ def prepare(study: Study) -> list[str]:
         Sentences for whoever starts the study; a missing model is one of them, not an error:
         scans are still handed out, at random.
     """
+    lost = _lost_labels(study)
     refresh(study)
-    notes = _cohort_notes(study)
+    notes = _cohort_notes(study) + lost
     freeze_validation(study)
     try:
         publish_shipped(study)
@@ -150,12 +154,29 @@ def _import(study: Study, case_id: str, path: Path) -> None:
             tag="final",
             path=stored,
             info={"imported_from": path.name},
-            client_id="import",
+            client_id=IMPORTER,
             created_at=time.time(),
             digest=digest,
             seen_model=None,
         ),
     )
+
+
+def _lost_labels(study: Study) -> list[str]:
+    """Forget imported labels whose mask file is gone, to import them again; report the others."""
+    gone = [label for label in cases.labels(study.store, "final") if not label.path.exists()]
+    imported = {label.case_id for label in gone if label.client_id == IMPORTER}
+    for case_id in imported:
+        cases.delete_label(study.store, case_id, "final")
+    done = set(json.loads(get_value(study.store, _IMPORTED) or "[]"))
+    set_value(study.store, _IMPORTED, json.dumps(sorted(done - imported)))
+    submitted = [label for label in gone if label.client_id != IMPORTER]
+    if not submitted:
+        return []
+    return [
+        f"{len(submitted)} submitted masks are gone from {study.derivatives_root}; "
+        "they count as labelled but are not trained on: restore the folder from a backup"
+    ]
 
 
 def _existing_mask(study: Study, case_id: str, path: Path) -> NDArray[np.uint8]:

@@ -19,6 +19,7 @@ from fair_strategy.learning.training import (
     train,
 )
 from fair_strategy.store import cases, plans, predictions, scores
+from fair_strategy.workflows.intake import IMPORTER
 from fair_strategy.workflows.models import publish
 from fair_strategy.workflows.performance import comparison
 from fair_strategy.workflows.study import Study, StudyError
@@ -109,7 +110,7 @@ def training_cases(study: Study) -> tuple[list[TrainingCase], list[TrainingCase]
     training, validation = [], []
     for label in sorted(cases.labels(study.store, tag="final"), key=lambda r: r.case_id):
         record = records.get(label.case_id)
-        if record is None:
+        if record is None or not label.path.exists():
             continue
         case = TrainingCase(
             image=record.path,
@@ -140,7 +141,7 @@ def labels_since_model(study: Study) -> int:
     model = scores.current_model(study.store)
     known = set(model.statistics.get("label_digests", [])) if model else set()
     return sum(
-        label.client_id != "import"
+        label.client_id != IMPORTER
         and label.digest not in known
         and subject[label.case_id] not in splits
         for label in cases.labels(study.store, tag="final")

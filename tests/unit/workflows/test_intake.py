@@ -110,3 +110,23 @@ def test_settings_are_kept_with_the_study_in_versions(tmp_path):
     assert second.settings_version == first.settings_version + 1
     assert again.settings == second.settings
     assert again.settings_version == second.settings_version
+
+
+def test_masks_that_went_with_their_folder_are_imported_again_and_submitted_ones_are_missed(
+    tmp_path,
+):
+    import shutil
+
+    from fair_strategy.workflows.desk import submit
+    from fair_strategy.workflows.rounds import training_cases
+
+    images = write_cohort(tmp_path / "images", "ABA", labelled=2)
+    study = study_of(images, tmp_path)
+    prepare(study)
+    write_mask(tmp_path / "mask.nii.gz", blob(3)[1], AFFINE)
+    submit(study, "sub-03_T1w", tmp_path / "mask.nii.gz", client_id="anna")
+    shutil.rmtree(images / "derivatives" / "fair_caudate")
+    [note] = prepare(study)
+    assert note.startswith("1 submitted masks are gone")
+    assert cases.label(study.store, "sub-01_T1w").path.exists()
+    assert {c.subject_id for c in training_cases(study)[0]} == {"sub-01", "sub-02"}
