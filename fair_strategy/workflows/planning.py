@@ -33,6 +33,11 @@ def make_plans(study: Study) -> list[int]:
     found = scores.scores(study.store, model, study.settings_hash) if model else {}
     pool, performance = pool_of(study, found)
     scored = any(case.entropies for case in pool.cases)
+    if scored and all(p.n == 0 for p in performance.values()):
+        log.warning(
+            "no label to measure performance on (estimator %s, n = 0): every weight is 1",
+            study.settings.estimator,
+        )
     made = []
     for name in STRATEGIES:
         if scored or name not in NEEDS_SCORES:
