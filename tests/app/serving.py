@@ -1,5 +1,6 @@
 """Starts our application as a user would, and talks to it with Slicer's own client."""
 
+import http.client
 import importlib.util
 import os
 import shutil
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,7 +58,14 @@ def slicer_client() -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it imports cgi
         spec.loader.exec_module(module)
+    # It leaves its connections to the garbage collector, which warns.
+    module.http = SimpleNamespace(client=SimpleNamespace(HTTPConnection=_Closing))
     return module
+
+
+class _Closing(http.client.HTTPConnection):
+    def __del__(self) -> None:
+        self.close()
 
 
 def application(root: Path) -> Path:

@@ -1,8 +1,10 @@
 """A real server on loopback, driven by the client that the stock Slicer plugin ships."""
 
 import json
+import os
 import signal
 import sqlite3
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -15,7 +17,7 @@ import pytest
 from fair_strategy.acquisition.strategies import STRATEGIES
 from fair_strategy.data.volumes import read_image, read_mask
 from tests.app import cohorts
-from tests.app.serving import application, launch, wait_for
+from tests.app.serving import ROOT, application, launch, wait_for
 
 SHOWN = {
     "id", "path", "name", "PatientID", "strategy", "served_by",
@@ -142,11 +144,11 @@ def test_training_options_that_belong_to_the_study_are_refused_at_once(scored):
 
 def test_a_mask_of_another_shape_is_refused_with_a_sentence_and_nothing_changes(scored):
     wrong = cohorts.save(scored.root / "wrong.nii.gz", np.ones((4, 4, 4), np.uint8))
+    before = answer(scored, "/datastore/?output=all")[1]["objects"]["sub-04_T1w"]
     told = refusal(scored.client("sloppy").save_label, "sub-04_T1w", str(wrong), "final", {})
     assert "422" in told
     assert "4, 4, 4" in told
-    _, listing = answer(scored, "/datastore/?output=all")
-    assert "final" not in listing["objects"]["sub-04_T1w"]["labels"]
+    assert answer(scored, "/datastore/?output=all")[1]["objects"]["sub-04_T1w"] == before
 
 
 @pytest.mark.parametrize(
@@ -267,17 +269,36 @@ def test_a_second_server_on_the_same_study_is_refused(server):
     assert answer(server, "/info/")[0] == 200
 
 
-def test_several_workers_are_refused_with_a_sentence(tmp_path):
+SUPERVISOR = """
+import multiprocessing, sys, time
+from pathlib import Path
+
+def worker(root):
+    from fair_strategy.host.server import take_hold
+    from fair_strategy.workflows.study import open_study
+    take_hold(open_study(root / "studies", state_dir=root / "state", shipped_model=root / "none"))
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context("spawn").Process(target=worker, args=(Path(sys.argv[1]),))
+    child.start()
+    time.sleep(200)
+"""
+
+
+def test_several_workers_are_refused_with_a_sentence_and_their_supervisor_ends(tmp_path):
+    # As `--workers 2` does it: the server is a child of a supervisor that would start it again.
     cohorts.write_cohort(tmp_path / "studies", per_group=1)
-    application(tmp_path)
-    process = launch(tmp_path, "--workers", "2")
-    try:
-        process.wait(timeout=240)
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=60)
-    assert "--workers 2 or more: one study has one server" in (tmp_path / "server.log").read_text()
+    script = tmp_path / "supervisor.py"
+    script.write_text(SUPERVISOR)
+    done = subprocess.run(
+        [sys.executable, script, tmp_path],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=190,
+    )
+    assert done.returncode == -signal.SIGTERM
+    assert "--workers 2 or more: one study has one server with one worker" in done.stderr
 
 
 def test_an_unknown_option_ends_the_start_and_lists_the_good_ones(tmp_path):
