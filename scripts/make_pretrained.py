@@ -21,41 +21,30 @@ from scipy.ndimage import binary_dilation
 
 from fair_strategy.data.synthetic import SubjectParameters, draw_parameters, generate_subject
 from fair_strategy.data.volumes import Mask, Volume
-from fair_strategy.learning.checkpoint import save_model
+from fair_strategy.learning.checkpoint import Model, load_model, save_model
 from fair_strategy.learning.localisation import OVERVIEW_MM
 from fair_strategy.learning.network import NetworkArguments
 from fair_strategy.learning.optimisation import Progress, TrainingSettings, optimise
-from fair_strategy.learning.samples import Samples, fingerprint, prepare_case
-from fair_strategy.learning.training import untrained_model
+from fair_strategy.learning.samples import PreparedCase, Samples, fingerprint, prepare_case
+from fair_strategy.learning.training import WINDOW, TrainingCase, train_prepared, untrained_model
 from fair_strategy.learning.transforms import augmentation
 
 LOCALISER = NetworkArguments(channels=(16, 32, 64, 64), strides=(2, 2, 2))
 LOCALISER_SETTINGS = TrainingSettings(
     steps=500, batch_size=4, learning_rate=2e-3, seed=1, save_every=100
 )
+SEGMENTER_SETTINGS = TrainingSettings(
+    steps=2400,
+    batch_size=2,
+    learning_rate=1e-3,
+    seed=2,
+    evaluate_every=200,
+    save_every=100,
+    workers=1,
+    device="cpu",
+)
 
 EFFECT_RANGE_MM = (-2.2, 1.2)
-
-
-def subject_parameters(seed: int, index: int) -> SubjectParameters:
-    """A subject of no group: any effect between both groups' extremes, any contrast, no noise.
-
-    Noise, blur and inhomogeneity are left to the augmentation, which draws them anew each time.
-    """
-    rng = np.random.default_rng([seed, index, 99])
-    drawn = draw_parameters(seed, index, group="A", bias="none")
-    contrast = dataclasses.replace(
-        drawn.intensity,
-        csf=float(rng.uniform(0.10, 0.50)),
-        grey=float(rng.uniform(0.58, 0.85)),
-        gamma=1.0,
-        white_level=180.0,
-        shading_sd=0.0,
-        blur_mm=0.2,
-        noise_sd=0.0,
-    )
-    effect = float(rng.uniform(*EFFECT_RANGE_MM))
-    return dataclasses.replace(drawn, effect_mm=effect, intensity=contrast)
 
 
 @dataclass(frozen=True)
@@ -67,15 +56,40 @@ class Pool:
     subjects: int
     voxel_mm: float
     box_mm: tuple[float, float, float] | None = None
+    scanners: bool = False
 
 
 # Whole brains cost five times a box; a few are enough to show the segmenter what is elsewhere.
 POOLS = (
-    Pool("validation", 72001, 12, 1.0),
+    Pool("validation", 72001, 8, 1.0, scanners=True),
     Pool("overviews", 73001, 120, 2.0),
     Pool("boxes", 71001, 96, 1.0, (112.0, 128.0, 112.0)),
     Pool("brains", 74001, 8, 1.0),
 )
+
+
+def subject_parameters(pool: Pool, index: int) -> SubjectParameters:
+    """A subject of no group: any effect between both groups' extremes.
+
+    For training any contrast without noise: noise, blur and inhomogeneity are left to the
+    augmentation, which draws them anew each time. For validation the generator's own scanners.
+    """
+    rng = np.random.default_rng([pool.seed, index, 99])
+    drawn = draw_parameters(pool.seed, index, group="A", bias="none")
+    contrast = dataclasses.replace(
+        drawn.intensity,
+        csf=float(rng.uniform(0.10, 0.50)),
+        grey=float(rng.uniform(0.58, 0.85)),
+        gamma=1.0,
+        white_level=180.0,
+        shading_sd=0.0,
+        blur_mm=0.2,
+        noise_sd=0.0,
+    )
+    effect = float(rng.uniform(*EFFECT_RANGE_MM))
+    if pool.scanners:
+        return dataclasses.replace(drawn, effect_mm=effect)
+    return dataclasses.replace(drawn, effect_mm=effect, intensity=contrast)
 
 
 def generate(folder: Path, pool: Pool) -> list[Path]:
@@ -86,7 +100,7 @@ def generate(folder: Path, pool: Pool) -> list[Path]:
         if path.exists():
             continue
         subject = generate_subject(
-            subject_parameters(pool.seed, index), voxel_mm=pool.voxel_mm, box_mm=pool.box_mm
+            subject_parameters(pool, index), voxel_mm=pool.voxel_mm, box_mm=pool.box_mm
         )
         part = path.with_suffix(f".{os.getpid()}.part")
         with part.open("wb") as file:
@@ -95,6 +109,7 @@ def generate(folder: Path, pool: Pool) -> list[Path]:
                 image=subject.image.astype(np.uint8),
                 label=subject.label.astype(bool),
                 affine=subject.affine,
+                effect_mm=subject.parameters.effect_mm,
             )
         part.replace(path)
         print(path.name, flush=True)
@@ -136,6 +151,65 @@ def train_localiser(folder: Path, overviews: list[Path]) -> Path:
     return target
 
 
+def train_segmenter(
+    folder: Path, localiser: Path, boxes: list[Path], brains: list[Path], validation: list[Path]
+) -> Path:
+    """The U-Net, validated by the whole path of inference; a checkpoint in the folder.
+
+    Every validation leaves a snapshot.
+    """
+    found = load_model(localiser)
+    model = dataclasses.replace(
+        untrained_model(seed=2),
+        localiser=found.network,
+        localiser_arguments=found.network_arguments,
+        localiser_spacing_mm=found.spacing_mm,
+    )
+    prepared = [prepared_within(path, margin=20) for path in boxes]
+    prepared += 3 * [prepared_within(path, margin=40) for path in brains]
+    result = train_prepared(
+        prepared,
+        [validation_case(path) for path in validation],
+        model=model,
+        settings=SEGMENTER_SETTINGS,
+        out_dir=folder / "segmenter",
+        progress=ticker(),
+        on_metrics=lambda step, metrics: snapshot(folder, model, step, metrics),
+    )
+    print(result.checksum, result.statistics)
+    return result.path
+
+
+def prepared_within(path: Path, *, margin: int) -> PreparedCase:
+    """A generated subject, `margin` voxels of 1 mm around the window."""
+    return prepare_case(*load(path), spacing_mm=1.0, shape=[n + 2 * margin for n in WINDOW])
+
+
+def validation_case(path: Path) -> TrainingCase:
+    """A generated subject; its group is only whether the effect shrinks or spares."""
+    with np.load(path) as stored:
+        group = "shrunk" if stored["effect_mm"] < -0.5 else "spared"
+    return TrainingCase(*load(path), subgroup=group, subject_id=path.stem)
+
+
+def snapshot(folder: Path, model: Model, step: int, metrics: dict[str, float]) -> None:
+    """What the segmenter is like after so many steps, as a file and as a line."""
+    print(time.strftime("%X"), step, {k: round(v, 4) for k, v in metrics.items()}, flush=True)
+    target = folder / f"snapshot-{step:05d}.pt"
+    target.unlink(missing_ok=True)
+    save_model(model, target)
+
+
+def ticker() -> Callable[[int, int], None]:
+    """Prints every 50th step."""
+
+    def progress(step: int, steps: int) -> None:
+        if step % 50 == 0:
+            print(f"{time.strftime('%X')} segmenter {step}/{steps}", flush=True)
+
+    return progress
+
+
 def report(name: str, steps: int) -> Callable[[Progress], None]:
     """Prints the mean loss every 20 steps."""
 
@@ -172,6 +246,12 @@ def main() -> None:
             generate(work / "subjects", pool)
     if arguments.stage in (None, "localiser"):
         train_localiser(work, generate(work / "subjects", subjects["overviews"]))
+    if arguments.stage in (None, "segmenter"):
+        train_segmenter(
+            work,
+            work / "localiser.pt",
+            *(generate(work / "subjects", subjects[n]) for n in ("boxes", "brains", "validation")),
+        )
 
 
 if __name__ == "__main__":

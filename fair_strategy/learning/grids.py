@@ -64,6 +64,18 @@ def covering_grid(
     return window_grid((low_mm + high_mm) / 2, voxels.tolist(), spacing_mm)
 
 
+def snapped(grid: Grid, affine: NDArray[np.float64]) -> Grid:
+    """The grid shifted so that its first voxel falls on a voxel of another grid.
+
+    Where both have the same spacing and directions, resampling between them then only copies.
+    """
+    origin = grid.affine[None, :3, 3]
+    nearest = np.rint(apply_affine(np.linalg.inv(affine), origin))
+    moved = grid.affine.copy()
+    moved[:3, 3] = apply_affine(affine, nearest)[0]
+    return Grid(grid.shape, moved)
+
+
 def resample(
     image: torch.Tensor, affine: NDArray[np.float64], target: Grid, *, pool: bool = False
 ) -> torch.Tensor:

@@ -27,6 +27,7 @@ from fair_strategy.learning.grids import (
     box_grid,
     covering_grid,
     resample,
+    snapped,
     window_grid,
 )
 from fair_strategy.learning.localisation import (
@@ -102,7 +103,7 @@ def predict(model: Model, volume: Volume, *, passes: int = 1, seed: int = 0) -> 
         raise ValueError(f"expected a volume with 3 axes, got shape {volume.array.shape}")
     affine = np.asarray(volume.affine, dtype=np.float64)
     with torch.inference_mode():
-        array = np.ascontiguousarray(volume.array, dtype=np.float32)
+        array = np.require(volume.array, np.float32, ["C", "W"])  # torch wants it writable
         image = torch.from_numpy(array)[None].to(model.device)
         seen = overview(
             image,
@@ -111,7 +112,7 @@ def predict(model: Model, volume: Volume, *, passes: int = 1, seed: int = 0) -> 
             multiple=overview_multiple(model.localiser_arguments),
         )
         location, route = _route(model, seen)
-        grid = _segmented_grid(model, seen, location, route)
+        grid = snapped(_segmented_grid(model, seen, location, route), affine)
         region = resample(image, affine, grid, pool=True)
         maps = _passes(model, region, passes, seed)
         return _in_own_grid(maps, grid, volume, seen, location.trust, route)

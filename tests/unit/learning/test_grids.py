@@ -11,6 +11,7 @@ from fair_strategy.learning.grids import (
     box_grid,
     covering_grid,
     resample,
+    snapped,
     window_grid,
 )
 
@@ -73,6 +74,16 @@ def test_a_window_has_its_middle_at_the_centre():
     np.testing.assert_allclose(np.ptp(grid.corners_mm, axis=0), [6.0, 10.0, 14.0])
 
 
+def test_on_a_snapped_grid_equal_voxels_are_copied():
+    flipped = np.diag([-1.0, 1.0, 1.0, 1.0])
+    flipped[:3, 3] = (7.3, 0.2, -0.4)
+    wanted = window_grid(np.array([3.05, 4.0, 2.0]), (4, 4, 4), 1.0)
+    grid = snapped(wanted, flipped)
+    assert np.abs(grid.affine[:3, 3] - wanted.affine[:3, 3]).max() <= 0.5
+    voxels = resample(image(), flipped, grid)[0].numpy()
+    assert np.isin(voxels.round(9), image().numpy().round(9)).all()
+
+
 def test_a_covering_grid_reaches_both_corners_in_whole_multiples():
     low, high = np.array([-3.0, 0.0, 1.0]), np.array([8.5, 6.0, 1.0])
     grid = covering_grid(low, high, 1.0, multiple=4)
@@ -87,9 +98,7 @@ def test_a_box_holds_the_points_and_its_grid_is_the_same_voxels():
     assert box == (slice(0, 3), slice(0, 3), slice(0, 3))
     part = box_grid((slice(2, 5), slice(0, 4), slice(7, 9)), affine)
     assert part.shape == (3, 4, 2)
-    np.testing.assert_allclose(
-        part.corners_mm[0], affine[:3, :3] @ [2.0, 0.0, 7.0] + affine[:3, 3]
-    )
+    np.testing.assert_allclose(part.corners_mm[0], affine[:3, :3] @ [2.0, 0.0, 7.0] + affine[:3, 3])
 
 
 @pytest.mark.parametrize("corner", [-1000.0, 1000.0])
