@@ -28,8 +28,9 @@ from fair_strategy.host.tasks import (
     UploadedScan,
 )
 from fair_strategy.host.versions import check_versions
-from fair_strategy.store.database import StateLock
-from fair_strategy.workflows.study import Study, open_study
+from fair_strategy.store import ServerRunning
+from fair_strategy.store.database import StateLock, hold
+from fair_strategy.workflows.study import Study, default_state_dir, open_study
 
 if TYPE_CHECKING:
     from monailabel.interfaces.app import MONAILabelApp as _Base
@@ -39,6 +40,17 @@ else:
 log = logging.getLogger(__name__)
 
 ADDED_BY_MONAI_LABEL = frozenset({"server_mode"})
+
+
+def is_held(state_dir: Path) -> bool:
+    """Whether a server, this one included, holds the state directory."""
+    try:
+        hold(state_dir).release()
+    except ServerRunning:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
 
 
 class FairAppMixin(_Base):
@@ -82,13 +94,21 @@ class FairAppMixin(_Base):
     # ------------------------------------------------------------------ what MONAI Label asks for
 
     def init_datastore(self) -> StudyDatastore:
-        """Open the study."""
+        """Open the study; where a server runs on it already, without a word on its settings."""
+        images_dir = Path(self.studies)
+        state_dir = self.host_settings.state_dir or default_state_dir(images_dir.resolve())
+        served = is_held(state_dir)
         self.study = open_study(
-            Path(self.studies),
-            self.study_settings,
-            state_dir=self.host_settings.state_dir,
+            images_dir,
+            None if served else self.study_settings,
+            state_dir=state_dir,
             shipped_model=Path(self.app_dir) / "model" / "pretrained.pt",
         )
+        if served and self.study.settings != self.study_settings:
+            raise ServerRunning(
+                f"{state_dir}: one study has one server, and the one that runs has other settings; "
+                "stop it first, or choose another --conf state_dir"
+            )
         return StudyDatastore(self.study)
 
     def init_infers(self) -> dict[str, InferTask]:

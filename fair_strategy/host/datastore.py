@@ -11,7 +11,6 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -44,6 +43,7 @@ class StudyDatastore(Datastore):
     def __init__(self, study: Study) -> None:
         self.study = study
         self._as_bytes = Revision(study.store.path, self._encode)
+        self._counted = Revision(study.store.path, self._count)
 
     def name(self) -> str:
         """Name given to the data, or that of the image folder."""
@@ -245,11 +245,18 @@ class StudyDatastore(Datastore):
 
     def status(self) -> dict[str, Any]:
         """Counts: scans, labelled scans, labels by tag."""
-        tags = Counter(r.tag for r in cases.labels(self.study.store))
-        tags[ORIGINAL] = len(self._predictions())
+        return dict(self._counted())
+
+    def _count(self) -> dict[str, Any]:
+        present = set(self.list_images())
+        by_tag: dict[str, set[str]] = {}
+        for record in cases.labels(self.study.store):
+            by_tag.setdefault(record.tag, set()).add(record.case_id)
+        tags = {tag: len(found & present) for tag, found in by_tag.items()}
+        tags[ORIGINAL] = len(self._predictions() & present)
         return {
-            "total": len(self.list_images()),
-            "completed": len(self.get_labeled_images()),
+            "total": len(present),
+            "completed": tags.get(FINAL, 0),
             "label_tags": {tag: n for tag, n in tags.items() if n},
         }
 

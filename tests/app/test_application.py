@@ -1,0 +1,108 @@
+"""The application object and its routes, in this process."""
+
+import inspect
+
+import pytest
+from fastapi import FastAPI, HTTPException
+from monailabel.endpoints import datastore as stock_datastore, infer as stock_infer
+from monailabel.interfaces.app import MONAILabelApp
+
+from fair_strategy.config import HostSettings, SettingsError
+from fair_strategy.host.app import FairAppMixin, is_held
+from fair_strategy.host.guard import Guard
+from fair_strategy.host.routes import reader, work
+from fair_strategy.host.server import attach
+from fair_strategy.store import ServerRunning
+from fair_strategy.store.database import hold
+from fair_strategy.store.settings import current_settings
+from fair_strategy.workflows.intake import prepare
+from tests.app import cohorts
+
+
+class App(FairAppMixin, MONAILabelApp):
+    """As apps/fair_caudate/main.py does it."""
+
+
+@pytest.fixture
+def root(tmp_path):
+    cohorts.write_cohort(tmp_path / "studies", per_group=2)
+    cohorts.write_model(tmp_path / "app" / "model" / "pretrained.pt")
+    return tmp_path
+
+
+def application(root, **conf):
+    conf = {"state_dir": str(root / "state"), **conf}
+    return App(app_dir=str(root / "app"), studies=str(root / "studies"), conf=conf)
+
+
+def test_the_constructor_opens_and_neither_walks_nor_publishes(root):
+    app = application(root)
+    assert app.datastore().list_images() == []
+    assert app.info()["models"] == {}
+    assert not (root / "studies" / "derivatives" / "fair_caudate").exists()
+
+
+def test_it_can_be_constructed_again_beside_the_server_as_monai_label_does(root):
+    first = application(root, rule="softmax", server_mode="true")
+    with hold(first.study.state_dir):
+        again = application(root, rule="softmax")
+    assert again.study.settings == first.study.settings
+    assert again.study.settings_version == first.study.settings_version
+
+
+def test_a_second_server_with_other_settings_cannot_change_those_of_the_first(root):
+    first = application(root, rule="softmax")
+    with hold(first.study.state_dir), pytest.raises(ServerRunning, match="other settings"):
+        application(root, rule="worst_group")
+    assert current_settings(first.study.store)[0] == first.study.settings_version
+
+
+def test_whether_a_state_directory_is_held_can_be_asked_without_holding_it(tmp_path):
+    assert not is_held(tmp_path / "none")
+    assert not is_held(tmp_path)
+    with hold(tmp_path):
+        assert is_held(tmp_path)
+    assert not is_held(tmp_path)
+
+
+def test_an_unknown_option_is_an_error_that_lists_the_good_ones(root):
+    with pytest.raises(SettingsError, match=r"'margin'.*margin_mm"):
+        application(root, margin="4")
+
+
+def test_the_subgroups_accuracy_that_slicer_shows_is_one_number_without_a_name(root):
+    app = application(root)
+    prepare(app.study)
+    shown = app.info()["train_stats"]["caudate"]
+    assert set(shown) <= {"best_metric", "training_cases", "epoch", "steps", "total_time"}
+
+
+def test_a_study_without_a_model_still_starts_and_offers_none(root):
+    (root / "app" / "model" / "pretrained.pt").unlink()
+    app = application(root)
+    assert any("pretrained.pt" in note for note in prepare(app.study))
+    assert app.info()["models"] == {}
+    with pytest.raises(HTTPException) as refused:
+        app.infer({"model": "other", "image": "sub-01_T1w"})
+    assert refused.value.status_code == 404
+
+
+def test_scoring_wakes_nobody_outside_of_the_server(root):
+    assert application(root).async_scoring(None) == {}
+
+
+def test_our_routes_run_in_threads_and_stand_before_the_stock_ones():
+    ours = [*reader.router.routes, *work.router.routes]
+    assert not any(inspect.iscoroutinefunction(route.endpoint) for route in ours)
+    app = FastAPI()
+    app.include_router(stock_infer.router)
+    app.include_router(stock_datastore.router)
+    attach(app, HostSettings())
+    assert app.router.routes[: len(ours)] == ours
+    assert isinstance(app.middleware_stack, Guard)
+
+
+@pytest.mark.parametrize("params", ["[1]", "{", '"text"'])
+def test_parameters_that_are_no_object_are_refused(params):
+    with pytest.raises(HTTPException, match="JSON"):
+        reader._from_client(params)
