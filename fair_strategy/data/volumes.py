@@ -79,13 +79,14 @@ class Mask:
         return spacing_mm(self.affine)
 
 
-def read_image(path: Path) -> Volume:
+def read_image(path: Path | str) -> Volume:
     """The image in a .nii, .nii.gz or .nrrd file, in its own grid.
 
     Raises:
         VolumeError: no such file, truncated or damaged, not 3D (trailing axes of length 1 are
             dropped), not scalar, NaN or infinite voxels, all voxels zero, no usable affine.
     """
+    path = Path(path)
     with _naming(path):
         array, affine = formats.read(path)
     shape = _three_axes(path, array.shape)
@@ -100,7 +101,7 @@ def read_image(path: Path) -> Volume:
     return Volume(image, checked_affine(affine, name=str(path)))
 
 
-def read_mask(path: Path, *, label_value: int | None = None) -> Mask:
+def read_mask(path: Path | str, *, label_value: int | None = None) -> Mask:
     """The binary mask in a .nii, .nii.gz or .nrrd file (also .seg.nrrd of one layer).
 
     Args:
@@ -111,6 +112,7 @@ def read_mask(path: Path, *, label_value: int | None = None) -> Mask:
         VolumeError: unreadable as for read_image; values that are no whole numbers; several
             values and no label_value; no voxel of the label_value.
     """
+    path = Path(path)
     with _naming(path):
         array, affine = formats.read(path)
     labels = _whole_numbers(path, array.reshape(_three_axes(path, array.shape)))
@@ -127,18 +129,19 @@ def read_mask(path: Path, *, label_value: int | None = None) -> Mask:
     return Mask(mask.astype(np.uint8), checked_affine(affine, name=str(path)))
 
 
-def read_grid(path: Path) -> tuple[Shape, Affine]:
+def read_grid(path: Path | str) -> tuple[Shape, Affine]:
     """Shape and affine (voxel to RAS mm) from the header alone; the voxels are not read.
 
     Raises:
         VolumeError: no such file, no readable header, not 3D, no usable affine.
     """
+    path = Path(path)
     with _naming(path):
         shape, affine = formats.read_grid(path)
     return _three_axes(path, shape), checked_affine(affine, name=str(path))
 
 
-def write_mask(path: Path, array: NDArray[np.generic], affine: NDArray[np.floating]) -> None:
+def write_mask(path: Path | str, array: NDArray[np.generic], affine: NDArray[np.floating]) -> None:
     """Write labels (bool or whole numbers 0 to 255) as uint8; see write_image."""
     if array.dtype.kind not in "biu":
         raise TypeError(f"{path}: a mask must be of bool or integers, got {array.dtype}")
@@ -148,7 +151,7 @@ def write_mask(path: Path, array: NDArray[np.generic], affine: NDArray[np.floati
 
 
 def write_image(
-    path: Path,
+    path: Path | str,
     array: NDArray[np.generic],
     affine: NDArray[np.floating],
     dtype: DTypeLike = np.float32,
@@ -166,6 +169,7 @@ def write_image(
     Raises:
         VolumeError: not three axes, no usable affine, another extension.
     """
+    path = Path(path)
     if array.ndim != 3:
         raise VolumeError(f"{path}: a volume must have 3 axes, got shape {array.shape}")
     matrix = checked_affine(affine, name=str(path))

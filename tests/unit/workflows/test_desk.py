@@ -177,3 +177,35 @@ def test_nothing_handed_to_a_reader_names_a_subgroup_a_weight_or_a_utility(study
         "implausible",
         "note",
     }
+
+
+def test_no_field_that_a_reader_sees_tells_the_group_better_than_the_entropy_does(make_study):
+    """Area under the ROC curve of each numeric field, for the subgroup, against the entropy's."""
+    study = make_study("AAAABBBB", labelled=0, rule="softmax", audit_every=0)
+    score_study(study)
+    with study.store.transaction() as connection:  # untrained: every prediction is implausible
+        connection.execute("UPDATE scores SET flags = '[]'")
+    # the strongest give-away there could be: weights far apart, utilities that are the group
+    make_plans(study)
+    subgroups = study.subgroups()
+    rows = plans.rows(study.store, plans.latest_plan(study.store, "weighted_entropy").plan_id)
+    entropy = {row.case_id: row.score for row in rows}
+    seen = []
+    for reader in range(8):
+        handed = next_case(study, "weighted_entropy", f"reader-{reader}")
+        visible = dataclasses.asdict(handed)
+        seen.append((visible.pop("case_id"), visible))
+    is_b = np.array([subgroups[case_id] == "B" for case_id, _ in seen])
+    limit = separation(is_b, [entropy[case_id] for case_id, _ in seen])
+    for field in seen[0][1]:
+        values = [visible[field] for _, visible in seen]
+        numbers = [v if isinstance(v, int | float) else len(str(v)) for v in values]
+        assert separation(is_b, numbers) <= limit + 1e-9, field
+
+
+def separation(is_b, values):
+    """max(AUC, 1 - AUC): how well the values tell B from A, 0.5 (not at all) to 1."""
+    values = np.asarray(values, float)
+    above = values[is_b][:, None] - values[~is_b][None, :]
+    area = np.mean((above > 0) + 0.5 * (above == 0))
+    return max(area, 1 - area)
