@@ -21,7 +21,7 @@ from scipy.ndimage import binary_dilation
 
 from fair_strategy.data.synthetic import SubjectParameters, draw_parameters, generate_subject
 from fair_strategy.data.volumes import Mask, Volume
-from fair_strategy.learning.checkpoint import Model, load_model, save_model
+from fair_strategy.learning.checkpoint import Model, load_model, save_model, write_atomically
 from fair_strategy.learning.localisation import OVERVIEW_MM
 from fair_strategy.learning.network import NetworkArguments
 from fair_strategy.learning.optimisation import Progress, TrainingSettings, optimise
@@ -237,21 +237,19 @@ def main() -> None:
     """Run every stage that has not been run yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--stage", choices=["generate", "localiser", "segmenter"])
+    parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    work: Path = arguments.work
-    subjects = {p.name: p for p in POOLS}
-    if arguments.stage in (None, "generate"):
-        for pool in POOLS:
-            generate(work / "subjects", pool)
-    if arguments.stage in (None, "localiser"):
-        train_localiser(work, generate(work / "subjects", subjects["overviews"]))
-    if arguments.stage in (None, "segmenter"):
-        train_segmenter(
-            work,
-            work / "localiser.pt",
-            *(generate(work / "subjects", subjects[n]) for n in ("boxes", "brains", "validation")),
-        )
+    subjects = {pool.name: generate(arguments.work / "subjects", pool) for pool in POOLS}
+    localiser = train_localiser(arguments.work, subjects["overviews"])
+    trained = train_segmenter(
+        arguments.work,
+        localiser,
+        subjects["boxes"],
+        subjects["brains"],
+        subjects["validation"],
+    )
+    write_atomically(arguments.out, trained.read_bytes())
+    arguments.out.chmod(0o644)
 
 
 if __name__ == "__main__":

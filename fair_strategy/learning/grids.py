@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 import torch
@@ -77,9 +78,14 @@ def snapped(grid: Grid, affine: NDArray[np.float64]) -> Grid:
 
 
 def resample(
-    image: torch.Tensor, affine: NDArray[np.float64], target: Grid, *, pool: bool = False
+    image: torch.Tensor,
+    affine: NDArray[np.float64],
+    target: Grid,
+    *,
+    pool: bool = False,
+    outside: Literal["zeros", "border"] = "zeros",
 ) -> torch.Tensor:
-    """Trilinear resampling of channels onto another grid; 0 outside the image.
+    """Trilinear resampling of channels onto another grid.
 
     Args:
         image: (C, I, J, K), floating point.
@@ -87,6 +93,7 @@ def resample(
         target: the wanted grid.
         pool: average whole blocks of voxels first where the target's voxels are at least twice
             as large, so that nothing is skipped.
+        outside: what stands where the image ends: 0, or its outermost voxel drawn out.
     Returns:
         (C, *target.shape), the dtype and device of image.
     """
@@ -94,7 +101,9 @@ def resample(
         image, affine = _pool(image, affine, target)
     matrix = np.linalg.inv(affine) @ target.affine
     sampling = _sampling_grid(matrix, target.shape, tuple(image.shape[1:]), image)
-    return functional.grid_sample(image[None], sampling[None], align_corners=True)[0]
+    return functional.grid_sample(
+        image[None], sampling[None], padding_mode=outside, align_corners=True
+    )[0]
 
 
 def _pool(

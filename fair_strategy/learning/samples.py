@@ -28,7 +28,7 @@ class PreparedCase:
 def prepare_case(
     image: Volume, label: Mask, *, spacing_mm: float, shape: Sequence[int]
 ) -> PreparedCase:
-    """The region around a case's label, on the world's axes; 0 outside the scan.
+    """The region around a case's label, on the world's axes, drawn out where the scan ends.
 
     Args:
         image: any grid.
@@ -41,7 +41,7 @@ def prepare_case(
     """
     grid = window_grid(_middle_mm(image, label), shape, spacing_mm)
     affine = np.asarray(image.affine, dtype=np.float64)
-    region = resample(_tensor(image.array), affine, grid, pool=True)
+    region = resample(_tensor(image.array), affine, grid, pool=True, outside="border")
     own = resample(_tensor(label.array), np.asarray(label.affine), grid, pool=True)
     scale = float(np.percentile(np.abs(region.numpy()), 99.5)) or 1.0
     return PreparedCase((region / scale).half(), (own >= 0.5).byte())

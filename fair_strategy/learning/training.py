@@ -216,7 +216,9 @@ def _validate(
         "step": state.step,
         "best_metric": metric,
         "overall": float(np.mean(scores)),
-        "by_group": {str(name): {"mean": float(g.mean), "n": int(g.n)} for name, g in summary.items()},
+        "by_group": {
+            str(name): {"mean": float(g.mean), "n": int(g.n)} for name, g in summary.items()
+        },
     }
     state.notes.setdefault("evaluations", []).append(evaluation)
     if metric >= state.notes.get("best", {}).get("best_metric", -1.0):

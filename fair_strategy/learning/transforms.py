@@ -107,7 +107,7 @@ def _pose(window: Sequence[int], shift: int, far: int, strength: float) -> Compo
             translate_range=[distance] * 3,
             spatial_size=list(window),
             mode="bilinear",
-            padding_mode="zeros",
+            padding_mode="border",
         )
 
     if far <= shift:

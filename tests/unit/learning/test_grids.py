@@ -52,6 +52,12 @@ def test_outside_the_image_is_zero():
     assert not resample(image(), oblique(), far).any()
 
 
+def test_outside_the_image_is_its_outermost_voxel_where_that_is_asked_for():
+    far = window_grid(np.array([500.0, 4.0, 3.0]), (1, 1, 1), 1.0)
+    drawn_out = resample(image(), np.eye(4), far, outside="border")
+    assert drawn_out.item() == pytest.approx(image()[0, 7, 4, 3].item())
+
+
 def test_a_linear_ramp_survives_pooling_onto_coarse_voxels():
     x = np.arange(16.0)
     ramp = torch.from_numpy(np.broadcast_to(x[:, None, None], (16, 8, 8)).copy())[None]

@@ -55,7 +55,7 @@ class Killed(Exception):
 def test_training_raises_the_dice_of_held_out_cases(tmp_path, start):
     held_out = cases(4, first=50)
     before = np.mean(evaluate(load_model(start), held_out))
-    settings = replace(SETTINGS, steps=40, evaluate_every=40)
+    settings = replace(SETTINGS, steps=25, learning_rate=0.02)
     result = train(cases(4), [], settings=settings, start_from=start, out_dir=tmp_path / "out")
     after = np.mean(evaluate(load_model(result.path), held_out))
     assert after > max(before + 0.2, 0.8)
