@@ -75,7 +75,9 @@ def whole(prediction: Prediction, values: NDArray | None = None) -> NDArray[np.f
 
 def draw(rows: list[tuple[str, Path, Prediction, float]]) -> None:
     """One column a scan: the head with the pre-segmentation, below it the uncertainty."""
-    figure, axes = plt.subplots(2, len(rows), figsize=(2.7 * len(rows), 5.6), facecolor="black")
+    figure, axes = plt.subplots(
+        2, len(rows), figsize=(2.9 * len(rows), 5.6), facecolor="black", layout="constrained"
+    )
     for column, (case_id, path, prediction, percentile) in enumerate(rows):
         volume = read_image(path)
         image, affine, _ = to_ras(volume.array, volume.affine)
@@ -83,10 +85,14 @@ def draw(rows: list[tuple[str, Path, Prediction, float]]) -> None:
         entropy = to_ras(whole(prediction, prediction.entropy), volume.affine)[0]
         window = around(entropy, np.abs(np.diag(affine)[:3]))
         for row, axis in enumerate(axes[:, column]):
-            axis.imshow(image[window].T, cmap="gray", origin="lower")
+            axis.imshow(image[window].T, cmap="gray", origin="lower", interpolation="bicubic")
+            for place, letter in ((0.03, "L"), (0.93, "R")):
+                axis.text(place, 0.48, letter, transform=axis.transAxes, color="white", fontsize=8)
             if row:
                 seen = np.ma.masked_less(entropy[window].T, 0.05)
-                axis.imshow(seen, cmap="inferno", origin="lower", vmin=0, vmax=np.log(2), alpha=0.8)
+                heat = axis.imshow(
+                    seen, cmap="inferno", origin="lower", vmin=0, vmax=np.log(2), alpha=0.8
+                )
             axis.contour(mask[window].T, levels=[0.5], colors="#35d0ba", linewidths=1.2)
             axis.set_axis_off()
         name = case_id.removesuffix("_T1w")
@@ -99,7 +105,9 @@ def draw(rows: list[tuple[str, Path, Prediction, float]]) -> None:
             -0.06, 0.5, text, rotation=90, color="white", fontsize=9,
             va="center", ha="center", transform=axis.transAxes,
         )  # fmt: skip
-    figure.tight_layout(pad=0.6)
+    bar = figure.colorbar(heat, ax=axes, fraction=0.015, pad=0.01, shrink=0.5)
+    bar.set_label("entropy, nats", color="white", fontsize=8)
+    bar.ax.tick_params(colors="white", labelsize=7)
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(PICTURE, dpi=130, facecolor="black")
 
