@@ -24,6 +24,14 @@ class FieldOfView(StrEnum):
 
     brain = "brain"
     caudate = "caudate"
+    head = "head"
+
+
+class Contrast(StrEnum):
+    """Brightness of the tissues of a head."""
+
+    t1 = "t1"
+    random = "random"
 
 
 def synth(
@@ -34,10 +42,16 @@ def synth(
         float, typer.Option(min=0, max=1, help="share of group B (the minority)")
     ] = 0.35,
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same bytes")] = 0,
-    voxel_mm: Annotated[float, typer.Option(min=0.25, max=8, help="voxel edge in mm")] = 1.0,
+    voxel_mm: Annotated[
+        float | None,
+        typer.Option(min=0.25, max=8, help="voxel edge in mm; default: 1, for heads any scan"),
+    ] = None,
     field_of_view: Annotated[
-        FieldOfView, typer.Option(help="whole brain, or a box of 48 x 64 x 48 mm")
+        FieldOfView, typer.Option(help="brain, a box of 48 x 64 x 48 mm in it, or a whole head")
     ] = FieldOfView.brain,
+    contrast: Annotated[
+        Contrast, typer.Option(help="T1-like; or any at random (heads only)")
+    ] = Contrast.t1,
     labelled: Annotated[
         int, typer.Option(min=0, help="subjects a group whose mask is given as a label")
     ] = 0,
@@ -46,7 +60,7 @@ def synth(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write synthetic T1-weighted brains with masks of the left caudate, as a BIDS folder.
+    """Write synthetic T1-weighted brains or heads, with left-caudate masks, as a BIDS folder.
 
     derivatives/reference holds every mask and each subject's parameters (the answer key);
     derivatives/labels the masks that a study may start with. An interruption leaves whole
@@ -54,6 +68,10 @@ def synth(
     """
     from fair_strategy.data.synthetic.cohort import CohortSettings, write_cohort
 
+    if contrast is Contrast.random and field_of_view is not FieldOfView.head:
+        raise typer.BadParameter("random needs --field-of-view head", param_hint="--contrast")
+    if voxel_mm is None and field_of_view is not FieldOfView.head:
+        voxel_mm = 1.0
     settings = CohortSettings(
         subjects=subjects,
         bias=bias.value,
@@ -62,6 +80,7 @@ def synth(
         voxel_mm=voxel_mm,
         field_of_view=field_of_view.value,
         labelled=labelled,
+        contrast=contrast.value,
     )
     workers = processes or os.cpu_count() or 1
     try:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import entr
 from torch import nn
 
+from fair_strategy.data.grids import Shape
 from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.grids import (
@@ -33,6 +34,7 @@ from fair_strategy.learning.grids import (
 from fair_strategy.learning.localisation import (
     Location,
     Overview,
+    heaviest,
     locate,
     overview,
     overview_multiple,
@@ -46,8 +48,7 @@ Box = tuple[slice, slice, slice]
 MINIMUM_TRUST = 0.5
 OVERLAP = 0.5
 FEW_WINDOWS = 2
-KEPT_PROBABILITY = 0.02
-KEPT_MARGIN_MM = 12.0
+COARSE_MM = 4.0
 _PASSES_AT_ONCE = 4
 # Dropout draws from torch's global generator, which threads share.
 _ONE_STOCHASTIC_RUN = threading.Lock()
@@ -117,7 +118,7 @@ def predict(model: Model, volume: Volume, *, passes: int = 1, seed: int = 0) -> 
         # costs 0.1 of Dice. Brain-extracted scans end in zeros anyway.
         region = resample(image, affine, grid, pool=True, outside="border")
         maps = _passes(model, region, passes, seed)
-        return _in_own_grid(maps, grid, volume, seen, location.trust, route)
+        return _in_own_grid(maps, grid, volume, seen, model.window, (location.trust, route))
 
 
 def _route(model: Model, seen: Overview) -> tuple[Location, Route]:
@@ -203,12 +204,12 @@ def _in_own_grid(
     grid: Grid,
     volume: Volume,
     seen: Overview,
-    trust: float,
-    route: Route,
+    window: Shape,
+    found: tuple[float, Route],
 ) -> Prediction:
     i, j, k = volume.array.shape
     affine = np.asarray(volume.affine, dtype=np.float64)
-    box = box_around(_kept(maps, grid, route).corners_mm, (i, j, k), affine)
+    box = box_around(_kept(maps, grid, window).corners_mm, (i, j, k), affine)
     own = box_grid(box, affine)
     drawn = [resample(m, grid.affine, own)[0].clamp(0, 1).cpu().numpy() for m in maps]
     probability = np.mean(drawn, axis=0, dtype=np.float32)
@@ -224,23 +225,27 @@ def _in_own_grid(
         probability=probability,
         entropy=entropy,
         mutual_information=information,
-        route=route,
-        trust=trust,
+        route=found[1],
+        trust=found[0],
         head_centre_mm=seen.head_centre_mm,
     )
 
 
-def _kept(maps: list[torch.Tensor], grid: Grid, route: Route) -> Grid:
-    """The part of the segmented region worth keeping: all of a window, else what is not empty."""
-    if route == "localised":
+def _kept(maps: list[torch.Tensor], grid: Grid, window: Shape) -> Grid:
+    """The part of the segmented region worth keeping: all of it, if it is about a window.
+
+    Of a larger region, one window where most of the probability lies close together: what a
+    window saw far from there, out of context, is not the structure.
+    """
+    if np.prod(grid.shape) <= FEW_WINDOWS * np.prod(window):
         return grid
-    highest = torch.stack(maps).amax(dim=(0, 1)).cpu().numpy()
-    voxels = np.argwhere(highest >= min(KEPT_PROBABILITY, float(highest.max())))
-    margin = round(KEPT_MARGIN_MM / grid.affine[0, 0])
-    low = np.maximum(voxels.min(0) - margin, 0)
-    high = np.minimum(voxels.max(0) + margin + 1, grid.shape)
-    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    return box_grid((i, j, k), grid.affine)
+    mean = torch.stack(maps).mean(dim=0)
+    low, high = grid.corners_mm.min(0), grid.corners_mm.max(0)
+    coarse = covering_grid(low, high, COARSE_MM)
+    probability = resample(mean, grid.affine, coarse, pool=True)[0].cpu().numpy()
+    centre = heaviest(probability.astype(np.float64), coarse).centre_mm
+    around = window_grid(centre, window, float(grid.affine[0, 0]))
+    return box_grid(box_around(around.corners_mm, grid.shape, grid.affine), grid.affine)
 
 
 def _entropy(probability: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -79,10 +79,11 @@ def locate(seen: Overview, localiser: nn.Module) -> Location:
     """
     logits = localiser(normalise(seen.image)[None])
     probability = torch.softmax(logits.float(), dim=1)[0, 1].cpu().numpy().astype(np.float64)
-    return _summarise(probability, seen.grid)
+    return heaviest(probability, seen.grid)
 
 
-def _summarise(probability: NDArray[np.float64], grid: Grid) -> Location:
+def heaviest(probability: NDArray[np.float64], grid: Grid) -> Location:
+    """The middle of the region that holds a coarse probability map's peak, and its trust."""
     # Faint probability over a large volume would outweigh the structure itself.
     mass = np.where(probability >= 0.1, probability, 0.0)
     peak = np.unravel_index(int(probability.argmax()), probability.shape)

@@ -11,6 +11,7 @@ from fair_strategy.acquisition.performance import GroupPerformance
 from fair_strategy.acquisition.selection import RankedCase, percentiles
 from fair_strategy.acquisition.strategies import NEEDS_SCORES, STRATEGIES, Pool, PoolCase
 from fair_strategy.acquisition.weights import group_weights
+from fair_strategy.data import bids
 from fair_strategy.store import cases, plans, scores
 from fair_strategy.store.plans import PlanRecord, PlanRow
 from fair_strategy.store.scores import ScoreRecord
@@ -179,7 +180,12 @@ def _stamp(study: Study) -> str:
     model = current.checksum if current else ""
     scored = scores.count_scores(study.store, model, study.settings_hash) if model else 0
     present = sum(c.present for c in cases.cases(study.store))
-    return f"{model[:16]} settings {study.settings_version} scored {scored} of {present}"
+    table = bids.participants_file(study.images_dir)
+    changed = table.stat().st_mtime_ns if table else 0
+    return (
+        f"{model[:16]} settings {study.settings_version} scored {scored} of {present} "
+        f"participants {changed}"
+    )
 
 
 def _previous_weights(study: Study) -> dict[str, float] | None:

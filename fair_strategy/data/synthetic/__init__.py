@@ -1,5 +1,12 @@
-"""Synthetic T1 cohorts with a controlled effect on the left caudate."""
+"""Synthetic T1 cohorts with a controlled effect on the left caudate; brains or whole heads."""
 
+from fair_strategy.data.synthetic.head import (
+    Head,
+    HeadParameters,
+    draw_head,
+    generate_head,
+    render_head,
+)
 from fair_strategy.data.synthetic.subject import (
     Subject,
     SubjectParameters,
@@ -7,4 +14,14 @@ from fair_strategy.data.synthetic.subject import (
     generate_subject,
 )
 
-__all__ = ["Subject", "SubjectParameters", "draw_parameters", "generate_subject"]
+__all__ = [
+    "Head",
+    "HeadParameters",
+    "Subject",
+    "SubjectParameters",
+    "draw_head",
+    "draw_parameters",
+    "generate_head",
+    "generate_subject",
+    "render_head",
+]

@@ -20,14 +20,13 @@ from fair_strategy.data import bids, volumes
 from fair_strategy.data.cohort import CohortError
 from fair_strategy.data.synthetic import description
 from fair_strategy.data.synthetic.description import REFERENCE
+from fair_strategy.data.synthetic.making import CONTRASTS, HEAD, VIEWS, make
 from fair_strategy.data.synthetic.subject import (
     EFFECT_MM,
-    FIELDS_OF_VIEW,
     MAJORITY,
     MINORITY,
     SubjectParameters,
     draw_parameters,
-    generate_subject,
 )
 
 Progress = Callable[[int, int], None]
@@ -47,18 +46,21 @@ class CohortSettings:
         bias: "strong", "weak" or "none": the regional effect in the minority.
         minority_fraction: share of group B, 0 to 1.
         seed: non-negative; the same seed gives the same bytes.
-        voxel_mm: edge of the cubic voxels.
-        field_of_view: "brain" or "caudate".
+        voxel_mm: edge of the cubic voxels; None draws each head's scan at random (spacing, cut,
+            storage order, oblique), and is 1 mm for brains.
+        field_of_view: "brain", "caudate" or "head".
         labelled: subjects a group whose mask is also given as a label.
+        contrast: "t1", or "random" for heads of any contrast.
     """
 
     subjects: int
     bias: str = "strong"
     minority_fraction: float = 0.35
     seed: int = 0
-    voxel_mm: float = 1.0
+    voxel_mm: float | None = 1.0
     field_of_view: str = "brain"
     labelled: int = 0
+    contrast: str = "t1"
 
     def __post_init__(self) -> None:
         """Refuse what no cohort can be made of."""
@@ -67,9 +69,13 @@ class CohortSettings:
         fraction = self.minority_fraction
         _check(0 <= fraction <= 1, "minority fraction", "0 to 1", fraction)
         _check(self.seed >= 0, "seed", "0 or more", self.seed)
-        _check(0.25 <= self.voxel_mm <= 8, "voxel size", "0.25 to 8 mm", self.voxel_mm)
-        views = f"one of {', '.join(FIELDS_OF_VIEW)}"
-        _check(self.field_of_view in FIELDS_OF_VIEW, "field of view", views, self.field_of_view)
+        edge = 1.0 if self.voxel_mm is None else self.voxel_mm
+        _check(0.25 <= edge <= 8, "voxel size", "0.25 to 8 mm", edge)
+        views = f"one of {', '.join(VIEWS)}"
+        _check(self.field_of_view in VIEWS, "field of view", views, self.field_of_view)
+        contrasts = CONTRASTS if self.field_of_view == HEAD else CONTRASTS[:1]
+        known = f"one of {', '.join(contrasts)} with field of view {self.field_of_view}"
+        _check(self.contrast in contrasts, "contrast", known, self.contrast)
         _check(self.labelled >= 0, "labelled", "0 or more", self.labelled)
         for group, size in self.group_sizes().items():
             enough = f"at most {size}, the size of group {group}"
@@ -211,10 +217,11 @@ def _ignore_interrupt() -> None:
 
 def _write_subject(out: Path, job: _Job) -> None:
     """Write one subject beside its place, then rename: the image's folder comes last."""
-    subject = generate_subject(
+    made = make(
         job.parameters,
-        voxel_mm=job.settings.voxel_mm,
         field_of_view=job.settings.field_of_view,
+        voxel_mm=job.settings.voxel_mm,
+        contrast=job.settings.contrast,
     )
     mask = bids.mask_name(job.case_id, REFERENCE_TAG)
     image = Path(job.subject_id, "anat", f"{job.case_id}.nii.gz")
@@ -222,14 +229,9 @@ def _write_subject(out: Path, job: _Job) -> None:
     try:
         for path in (partial / REFERENCE / mask, partial / image):
             path.parent.mkdir(parents=True)
-        volumes.write_image(partial / image, subject.image, subject.affine, dtype=np.uint8)
-        volumes.write_mask(partial / REFERENCE / mask, subject.label, subject.affine)
-        sidecar = asdict(job.parameters) | {
-            "voxel_mm": job.settings.voxel_mm,
-            "field_of_view": job.settings.field_of_view,
-            "volume_mm3": round(float(subject.label.sum()) * job.settings.voxel_mm**3, 3),
-        }
-        description.write_json(partial / REFERENCE / _sidecar(mask), sidecar)
+        volumes.write_image(partial / image, made.image, made.affine, dtype=made.dtype)
+        volumes.write_mask(partial / REFERENCE / mask, made.label, made.affine)
+        description.write_json(partial / REFERENCE / _sidecar(mask), made.sidecar)
         _replace_folder(
             partial / REFERENCE / job.subject_id, out / "derivatives" / REFERENCE / job.subject_id
         )
@@ -298,7 +300,7 @@ def _check_subject(out: Path, job: _Job) -> None:
 def _write_descriptions(out: Path, settings: CohortSettings) -> None:
     # The manifest first: without it a begun folder would pass for somebody else's.
     description.write_derivative(out, REFERENCE, parameters=description.fixed(asdict(settings)))
-    description.write_root(out)
+    description.write_root(out, head=settings.field_of_view == HEAD)
     if settings.labelled:
         description.write_derivative(out, LABELS)
 

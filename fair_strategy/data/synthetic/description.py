@@ -26,26 +26,34 @@ Every image is the MNI152 template, warped by a random smooth field and by an ef
 caudate whose size depends on the group. derivatives/reference holds the true masks of all
 subjects and the parameters of each: it is the answer key, not for annotators.
 """
+_AROUND = """
+Skull, face, air and neck are made up around the template brain; they are nobody's.
+"""
 REFERENCE = "reference"
 
 
-def write_root(out: Path) -> None:
+def write_root(out: Path, *, head: bool = False) -> None:
     """dataset_description.json, README, and the sidecars that hold for the whole data set.
 
     No parameter of the generator stands here: annotators see this folder.
+
+    Args:
+        out: the BIDS folder.
+        head: whole heads instead of brains.
     """
+    shown = "heads" if head else "brains"
     write_json(
         out / "dataset_description.json",
         {
-            "Name": "Synthetic T1-weighted brains",
+            "Name": f"Synthetic T1-weighted {shown}",
             "BIDSVersion": BIDS_VERSION,
             "DatasetType": "raw",
             "GeneratedBy": [_GENERATOR],
         },
     )
-    write_json(out / "T1w.json", {"Modality": "MR", "SkullStripped": True})
+    write_json(out / "T1w.json", {"Modality": "MR", "SkullStripped": not head})
     write_json(out / "participants.json", _COLUMNS)
-    _write(out / "README", _README)
+    _write(out / "README", _README.replace("brains", shown) + (_AROUND if head else ""))
 
 
 def write_derivative(out: Path, name: str, *, parameters: Mapping[str, Any] | None = None) -> None:
@@ -84,7 +92,10 @@ def read_manifest(out: Path) -> dict[str, Any]:
 
 def fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that may not change while a cohort grows."""
-    return {name: value for name, value in settings.items() if name not in ("subjects", "labelled")}
+    free = {"subjects", "labelled"}
+    if settings["field_of_view"] != "head":
+        free.add("contrast")  # brains have one contrast; cohorts from before heads go on
+    return {name: value for name, value in settings.items() if name not in free}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

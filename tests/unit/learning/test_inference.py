@@ -70,7 +70,7 @@ def test_without_a_localiser_the_window_slides_over_the_volume():
     assert np.array_equal(whole_mask(prediction), rod_label > 0)
 
 
-def test_a_slid_prediction_keeps_the_part_that_is_not_empty():
+def test_a_slid_prediction_keeps_one_window_where_most_of_the_probability_lies():
     image, label = blob(shape=(90, 20, 20), centre=(70, 10, 10))
     model = bright()
     model.network.sharpness.fill_(60.0)
@@ -78,7 +78,7 @@ def test_a_slid_prediction_keeps_the_part_that_is_not_empty():
     image.array[40:42] = 1.0  # so that every filled window has its bright part
     prediction = predict(model, image)
     assert prediction.route == "sliding"
-    assert 15 < prediction.box[0].start < 40
+    assert prediction.box[0].start >= 50  # the bright wall at 40 is thin
     assert whole_mask(prediction)[label.array > 0].all()
 
 

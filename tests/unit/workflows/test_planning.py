@@ -119,3 +119,14 @@ def test_without_a_chosen_feature_every_subject_is_unknown_and_weighs_the_same(m
     scored(study)
     assert plans.latest_plan(study.store, "weighted_entropy").weights == {"unknown": 1.0}
     assert scores.count_scores(study.store, "none", study.settings_hash) == 0
+
+
+def test_a_changed_table_of_participants_makes_the_plan_stale(make_study):
+    study = scored(make_study("AABB"))
+    assert not plan_is_stale(study)
+    table = study.images_dir / "participants.tsv"
+    table.write_text(table.read_text().replace("sub-04\tB", "sub-04\tA"))
+    assert plan_is_stale(study)
+    make_plans(study)
+    plan = plans.latest_plan(study.store, "weighted_entropy")
+    assert [row.subgroup for row in plans.rows(study.store, plan.plan_id)].count("A") == 3
