@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Points = NDArray[np.float32]
 Triple = tuple[float, float, float]
+Corner = Triple | NDArray[np.float64]
 FAR_MM = 60.0
 _REACH_MM = 20.0
 
@@ -125,9 +126,7 @@ def box_of(bodies: Sequence[Body]) -> tuple[Triple, Triple]:
     return (a, b, c), (x, y, z)
 
 
-def points_near(
-    points: Points, low: Sequence[float], high: Sequence[float], *, margin_mm: float
-) -> NDArray[np.intp]:
+def points_near(points: Points, low: Corner, high: Corner, *, margin_mm: float) -> NDArray[np.intp]:
     """Numbers of the points (3, N) that lie in a box or within a margin of it."""
     chosen = np.arange(points.shape[1])
     for axis in range(3):
