@@ -1,7 +1,9 @@
-"""Makes the shipped model: synthetic subjects -> localiser -> segmenter -> pretrained.pt.
+"""Makes the shipped model: brains -> localiser -> segmenter, then both on heads too.
 
     python scripts/make_pretrained.py --work DIR --out apps/fair_caudate/model/pretrained.pt
 
+First both networks learn synthetic brains alone; then they go on, at a lower rate, with brains
+and heads (skull, scalp, neck; T1-like and random contrast; cropped fields of view) mixed.
 Every stage leaves its result in the work folder and is skipped when it is there, so an
 interrupted run goes on where it stopped.
 """
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from head_pools import HEAD_POOLS, generate_heads
 from scipy.ndimage import binary_dilation
 
 from fair_strategy.data.synthetic import SubjectParameters, draw_parameters, generate_subject
@@ -42,6 +45,20 @@ SEGMENTER_SETTINGS = TrainingSettings(
     save_every=100,
     workers=1,
     device="cpu",
+)
+
+# The second stage starts from trained weights: a lower rate, fewer steps.
+LOCALISER_HEADS = dataclasses.replace(
+    LOCALISER_SETTINGS, steps=400, learning_rate=1e-3, seed=3, save_every=50
+)
+SEGMENTER_HEADS = dataclasses.replace(
+    SEGMENTER_SETTINGS,
+    steps=900,
+    learning_rate=5e-4,
+    seed=4,
+    evaluate_every=150,
+    save_every=50,
+    workers=0,
 )
 
 EFFECT_RANGE_MM = (-2.2, 1.2)
@@ -129,11 +146,34 @@ def train_localiser(folder: Path, overviews: list[Path]) -> Path:
         untrained_model(seed=1, arguments=LOCALISER, window=(48, 56, 48)),
         spacing_mm=OVERVIEW_MM,
     )
-    prepared = [
-        prepare_case(image, grown(label), spacing_mm=OVERVIEW_MM, shape=(56, 64, 56))
-        for image, label in map(load, overviews)
-    ]
-    settings = LOCALISER_SETTINGS
+    prepared = [prepared_overview(path, shape=(56, 64, 56)) for path in overviews]
+    return optimised_localiser(model, prepared, LOCALISER_SETTINGS, target)
+
+
+def retrain_localiser(folder: Path, start_from: Path, overviews: list[Path]) -> Path:
+    """The localiser, further on brains and heads; `localiser-heads.pt` in the folder.
+
+    Its window grows: a head fills more of an overview than a brain.
+    """
+    target = folder / "localiser-heads.pt"
+    if target.exists():
+        return target
+    model = dataclasses.replace(load_model(start_from), window=(56, 64, 56))
+    prepared = [prepared_overview(path, shape=(64, 72, 64)) for path in overviews]
+    return optimised_localiser(model, prepared, LOCALISER_HEADS, target)
+
+
+def prepared_overview(path: Path, *, shape: tuple[int, int, int]) -> PreparedCase:
+    """A generated subject at 4 mm."""
+    image, label = load(path)
+    return prepare_case(image, grown(label), spacing_mm=OVERVIEW_MM, shape=shape)
+
+
+def optimised_localiser(
+    model: Model, prepared: list[PreparedCase], settings: TrainingSettings, target: Path
+) -> Path:
+    """The localiser after training, as a model file."""
+    model.network.requires_grad_(True)
     optimise(
         model.network,
         Samples(
@@ -143,9 +183,9 @@ def train_localiser(folder: Path, overviews: list[Path]) -> Path:
             count=settings.steps * settings.batch_size,
         ),
         settings=settings,
-        state_file=folder / "localiser.state",
+        state_file=target.with_suffix(".state"),
         identity=fingerprint(prepared, settings),
-        after_step=report("localiser", settings.steps),
+        after_step=report(target.stem, settings.steps),
     )
     save_model(model, target, half=False)
     return target
@@ -158,23 +198,69 @@ def train_segmenter(
 
     Every validation leaves a snapshot.
     """
+    return optimised_segmenter(
+        folder / "segmenter",
+        with_localiser(untrained_model(seed=2), localiser),
+        prepared_boxes(boxes, brains),
+        validation,
+        SEGMENTER_SETTINGS,
+    )
+
+
+def retrain_segmenter(
+    folder: Path,
+    start_from: Path,
+    localiser: Path,
+    prepared: list[PreparedCase],
+    validation: list[Path],
+) -> Path:
+    """The U-Net, further on brains and heads, with the localiser that saw both."""
+    return optimised_segmenter(
+        folder / "segmenter-heads",
+        with_localiser(load_model(start_from), localiser),
+        prepared,
+        validation,
+        SEGMENTER_HEADS,
+    )
+
+
+def with_localiser(model: Model, localiser: Path) -> Model:
+    """The model with the network of a localiser's file."""
     found = load_model(localiser)
-    model = dataclasses.replace(
-        untrained_model(seed=2),
+    return dataclasses.replace(
+        model,
         localiser=found.network,
         localiser_arguments=found.network_arguments,
         localiser_spacing_mm=found.spacing_mm,
     )
-    prepared = [prepared_within(path, margin=20) for path in boxes]
-    prepared += 3 * [prepared_within(path, margin=40) for path in brains]
+
+
+def prepared_boxes(boxes: list[Path], wide: list[Path]) -> list[PreparedCase]:
+    """Regions around the structure; the few wide ones come up three times as often."""
+    near = [prepared_within(path, margin=20) for path in boxes]
+    return near + 3 * [prepared_within(path, margin=40) for path in wide]
+
+
+def optimised_segmenter(
+    out_dir: Path,
+    model: Model,
+    prepared: list[PreparedCase],
+    validation: list[Path],
+    settings: TrainingSettings,
+) -> Path:
+    """The best state by validation, as a checkpoint in a folder of its own."""
+    if done := sorted(out_dir.glob("*.pt")):
+        return done[0]
+    snapshots = out_dir.with_name(out_dir.name + "-snapshots")
+    snapshots.mkdir(parents=True, exist_ok=True)
     result = train_prepared(
         prepared,
         [validation_case(path) for path in validation],
         model=model,
-        settings=SEGMENTER_SETTINGS,
-        out_dir=folder / "segmenter",
+        settings=settings,
+        out_dir=out_dir,
         progress=ticker(),
-        on_metrics=lambda step, metrics: snapshot(folder, model, step, metrics),
+        on_metrics=lambda step, metrics: snapshot(snapshots, model, step, metrics),
     )
     print(result.checksum, result.statistics)
     return result.path
@@ -225,7 +311,8 @@ def load(path: Path) -> tuple[Volume, Mask]:
     """A generated subject."""
     with np.load(path) as stored:
         image, label, affine = stored["image"], stored["label"], stored["affine"]
-    return Volume(image.astype(np.float32), affine), Mask(label.astype(np.uint8), affine)
+        label_affine = stored["label_affine"] if "label_affine" in stored else affine
+    return Volume(image.astype(np.float32), affine), Mask(label.astype(np.uint8), label_affine)
 
 
 def grown(mask: Mask) -> Mask:
@@ -239,17 +326,35 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    subjects = {pool.name: generate(arguments.work / "subjects", pool) for pool in POOLS}
-    localiser = train_localiser(arguments.work, subjects["overviews"])
-    trained = train_segmenter(
-        arguments.work,
-        localiser,
-        subjects["boxes"],
-        subjects["brains"],
-        subjects["validation"],
-    )
+    work = arguments.work
+    subjects = {pool.name: generate(work / "subjects", pool) for pool in POOLS}
+    subjects |= {
+        pool.name: generate_heads(work / "subjects", pool, effect_range_mm=EFFECT_RANGE_MM)
+        for pool in HEAD_POOLS
+    }
+    trained = train_on_heads(work, subjects, *train_on_brains(work, subjects))
     write_atomically(arguments.out, trained.read_bytes())
     arguments.out.chmod(0o644)
+
+
+def train_on_brains(work: Path, subjects: dict[str, list[Path]]) -> tuple[Path, Path]:
+    """The first stage: localiser and segmenter."""
+    localiser = train_localiser(work, subjects["overviews"])
+    boxes, brains, validation = (subjects[name] for name in ("boxes", "brains", "validation"))
+    return localiser, train_segmenter(work, localiser, boxes, brains, validation)
+
+
+def train_on_heads(
+    work: Path, subjects: dict[str, list[Path]], localiser: Path, segmenter: Path
+) -> Path:
+    """The second stage, from the first one's weights."""
+    overviews = subjects["overviews"] + subjects["heads-overviews"]
+    retrained = retrain_localiser(work, localiser, overviews)
+    prepared = prepared_boxes(
+        subjects["boxes"] + subjects["heads-boxes"], subjects["brains"] + subjects["heads-wide"]
+    )
+    validation = subjects["validation"] + subjects["heads-validation"]
+    return retrain_segmenter(work, segmenter, retrained, prepared, validation)
 
 
 if __name__ == "__main__":
