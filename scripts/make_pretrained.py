@@ -61,6 +61,11 @@ SEGMENTER_HEADS = dataclasses.replace(
     workers=0,
 )
 
+# One overview in so many is shown a second time with the structure out of view.
+LEFT_OUT_EVERY = 7
+# (axis, distance from the structure's middle in mm, whether what lies beyond it is kept)
+CUTS = ((0, 9.0, True), (2, -26.0, False), (1, -46.0, False), (2, 30.0, True))
+
 EFFECT_RANGE_MM = (-2.2, 1.2)
 
 
@@ -159,7 +164,12 @@ def retrain_localiser(folder: Path, start_from: Path, overviews: list[Path]) -> 
     if target.exists():
         return target
     model = dataclasses.replace(load_model(start_from), window=(56, 64, 56))
-    prepared = [prepared_overview(path, shape=(64, 72, 64)) for path in overviews]
+    shape = (64, 72, 64)
+    prepared = [prepared_overview(path, shape=shape) for path in overviews]
+    prepared += [
+        prepare_case(*without_structure(*load(path), turn), spacing_mm=OVERVIEW_MM, shape=shape)
+        for turn, path in enumerate(overviews[::LEFT_OUT_EVERY])
+    ]
     return optimised_localiser(model, prepared, LOCALISER_HEADS, target)
 
 
@@ -167,6 +177,22 @@ def prepared_overview(path: Path, *, shape: tuple[int, int, int]) -> PreparedCas
     """A generated subject at 4 mm."""
     image, label = load(path)
     return prepare_case(image, grown(label), spacing_mm=OVERVIEW_MM, shape=shape)
+
+
+def without_structure(image: Volume, label: Mask, turn: int) -> tuple[Volume, Mask]:
+    """The part of a scan right of, below, behind or above the structure, by turns.
+
+    So the localiser learns to trust nothing where there is nothing, the other side above all.
+    """
+    axis, distance_mm, beyond = CUTS[turn % len(CUTS)]
+    middle = label.affine[:3, :3] @ np.argwhere(label.array).mean(0) + label.affine[:3, 3]
+    edge = (middle[axis] + distance_mm - image.affine[axis, 3]) / image.affine[axis, axis]
+    first, last = (round(edge), None) if beyond else (0, round(edge))
+    kept = tuple(slice(first, last) if n == axis else slice(None) for n in range(3))
+    array = np.pad(image.array[kept], 1)
+    affine = image.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ np.array([s.start or 0 for s in kept]) - np.diag(affine)[:3]
+    return Volume(array, affine), Mask(np.zeros(array.shape, np.uint8), affine)
 
 
 def optimised_localiser(
@@ -311,7 +337,7 @@ def load(path: Path) -> tuple[Volume, Mask]:
     """A generated subject."""
     with np.load(path) as stored:
         image, label, affine = stored["image"], stored["label"], stored["affine"]
-        label_affine = stored["label_affine"] if "label_affine" in stored else affine
+        label_affine = stored.get("label_affine", affine)
     return Volume(image.astype(np.float32), affine), Mask(label.astype(np.uint8), label_affine)
 
 
