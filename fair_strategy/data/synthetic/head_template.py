@@ -80,11 +80,10 @@ def brain_maps(*, coarse: bool) -> BrainMaps:
         for part, n in zip(bounding_box(template.brain > 0.5), template.brain.shape, strict=True)
     )
     inside = template.brain[box] > 0.5
-    nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
     return BrainMaps(
-        t1=template.t1[box][tuple(nearest)],
+        t1=_continued(template.t1[box], inside),
         brain=ndimage.gaussian_filter(template.brain[box], 0.6),
-        tissues=_tissues(template, box, inside),
+        tissues=_tissues(template, box),
         origin_mm=template.origin_mm + [part.start for part in box],
         spacing_mm=1.0,
     )
@@ -98,7 +97,7 @@ def hull_distance() -> Field:
     brain = ndimage.uniform_filter(template.brain, step)[::step, ::step, ::step] > 0.5
     z = template.origin_mm[2] + COARSE_MM * np.arange(brain.shape[2])
     brain[:, :, z < FORAMEN_Z_MM] = False
-    margin = 24
+    margin = 16
     brain = np.pad(brain, margin)
     closing = CLOSING_MM / COARSE_MM
     grown = ndimage.distance_transform_edt(~brain) <= closing
@@ -119,9 +118,15 @@ def texture() -> NDArray[np.float32]:
     return smooth_noise(np.random.default_rng(152), shape, width=1.0)
 
 
-def _tissues(
-    template: Template, box: tuple[slice, ...], inside: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
+def _continued(t1: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The T1 with its rim's local mean outside the brain, so that no edge darkens it."""
+    weight = ndimage.gaussian_filter(inside.astype(np.float32), 2.0)
+    mean = ndimage.gaussian_filter(t1 * inside, 2.0)
+    rim = np.divide(mean, weight, out=np.zeros_like(t1), where=weight > 1e-3)
+    return np.where(inside, t1, rim)
+
+
+def _tissues(template: Template, box: tuple[slice, ...]) -> NDArray[np.uint8]:
     """Shares of each tissue, 255 in all, by the order of TISSUES."""
     grey, white = (_read_map(name)[box] for name in ("gm", "wm"))
     left = template.caudate[box]
@@ -133,7 +138,7 @@ def _tissues(
     rest = 1 - special.sum(axis=0)
     grey = np.minimum(grey, rest)
     white = np.minimum(white, rest - grey)
-    csf = np.where(inside, rest - grey - white, rest)
+    csf = rest - grey - white
     shares = np.concatenate([np.stack([csf, grey, white]), special])
     return np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
 
