@@ -36,7 +36,7 @@ def publish_shipped(study: Study) -> str:
     if current is not None and current.origin != "shipped":
         return current.checksum
     checksum = load_model(study.shipped_model).checksum
-    if current is None or current.checksum != checksum:
+    if current is None or (current.checksum, current.path) != (checksum, study.shipped_model):
         publish(study, study.shipped_model, checksum, origin="shipped", statistics={})
     return checksum
 
