@@ -42,6 +42,7 @@ def test_a_cohort_is_written_and_the_answer_is_json(tmp_path):
         ["--out", "x", "--subjects", "2", "--minority-fraction", "1.2"],
         ["--out", "x", "--subjects", "2", "--minority-fraction", "nan"],
         ["--out", "x", "--subjects", "2", "--seed", "-1"],
+        ["--out", "x", "--subjects", "2", "--contrast", "random"],
         ["--out", "x", "--subjects", "2", "--voxel-mm", "0"],
         ["--out", "x", "--subjects", "2", "--field-of-view", "neck"],
         ["--out", "x", "--subjects", "2", "--labelled", "3"],

@@ -145,7 +145,10 @@ def test_a_folder_with_other_things_is_refused_and_left_alone(tmp_path):
         ({"minority_fraction": float("nan")}, "minority fraction: expected 0 to 1"),
         ({"seed": -1}, "seed: expected 0 or more, got -1"),
         ({"voxel_mm": 0.1}, "voxel size: expected 0.25 to 8 mm, got 0.1"),
-        ({"field_of_view": "neck"}, "field of view: expected one of brain, caudate, head, got neck"),
+        (
+            {"field_of_view": "neck"},
+            "field of view: expected one of brain, caudate, head, got neck",
+        ),
         ({"labelled": 2}, "labelled: expected at most 1, the size of group B, got 2"),
     ],
 )
