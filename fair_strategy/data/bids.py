@@ -6,6 +6,7 @@ at here, so that 20 000 files take a moment.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import defaultdict
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fair_strategy.data.cohort import CohortError
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 OWN_PIPELINE = "fair_caudate"
@@ -49,10 +52,10 @@ def walk(images_dir: Path) -> list[Scan]:
     BIDS: `sub-*/[ses-*/]anat/*_T1w.{nii,nii.gz,nrrd}`; flat: `*.{nii,nii.gz,nrrd}` at the top
     level, `.seg.nrrd` left out. Hidden files and `derivatives` are not looked at, no file is
     opened. A dangling link (an annexed file that was not fetched) is listed: reading it fails
-    with its name.
+    with its name. A file whose name is no id, or that bears another subject's name than its BIDS
+    folder, is left out with a warning: one stray file must not hold up a whole study.
     Raises:
-        CohortError: no such folder; two files make one case_id; a name that is no id; a BIDS file
-            in another subject's folder.
+        CohortError: no such folder; two files make one case_id.
     """
     top = _entries(images_dir)
     subjects = [entry for entry in top if entry.name.startswith("sub-") and entry.is_dir()]
@@ -178,8 +181,8 @@ def _bids_scans(subjects: list[os.DirEntry[str]]) -> Iterator[Scan]:
         for anat in _anat_folders(subject):
             for entry in _entries(anat.path):
                 case_id, suffix = _split_suffix(entry.name)
-                if suffix and case_id.endswith("_T1w") and not entry.is_dir():
-                    _check_owner(entry, subject.name)
+                is_scan = suffix and case_id.endswith("_T1w") and not entry.is_dir()
+                if is_scan and _is_owned(entry, subject.name):
                     yield from _scan(entry, case_id, subject.name)
 
 
@@ -191,19 +194,24 @@ def _anat_folders(subject: os.DirEntry[str]) -> Iterator[os.DirEntry[str]]:
             yield from (e for e in _entries(entry.path) if e.name == "anat" and e.is_dir())
 
 
-def _check_owner(entry: os.DirEntry[str], subject_id: str) -> None:
-    if not entry.name.startswith(f"{subject_id}_"):
-        raise CohortError(
-            f"{entry.path} lies in the folder of {subject_id} but does not bear its name; "
-            "whose scan is it? Rename or move it"
-        )
+def _is_owned(entry: os.DirEntry[str], subject_id: str) -> bool:
+    if entry.name.startswith(f"{subject_id}_"):
+        return True
+    log.warning(
+        "left out: %s lies in the folder of %s but does not bear its name; whose scan is it? "
+        "Rename or move it",
+        entry.path,
+        subject_id,
+    )
+    return False
 
 
 def _scan(entry: os.DirEntry[str], case_id: str, subject_id: str) -> Iterator[Scan]:
     try:
         check_id(case_id)
     except ValueError as error:
-        raise CohortError(f"{entry.path}: {error}; rename the file") from error
+        log.warning("left out: %s: %s; rename the file", entry.path, error)
+        return
     try:
         status = entry.stat()
     except FileNotFoundError:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from fair_strategy.host.sentences import EXPECTED, sentence
 from fair_strategy.host.watcher import Watcher
 from fair_strategy.host.worker import arguments_for
 from fair_strategy.workflows.study import Study
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 IDLE_S = 5.0
 BUSY_S = 0.5
 RETRY_S = 300.0
-"""Work that failed, or that a run left exactly as it was, is tried again after so long."""
+"""Work that failed, or that a run left exactly as it was, is tried again so long after it ended."""
 LOG_NAME = "worker.log"
 LOG_BYTES = 1_000_000
 
@@ -48,7 +49,8 @@ class Background:
         study: whose work it is.
         watcher: says when the folder changed; its `refresh` is called then.
         pending: what there is to do, see `desk.pending_work`.
-        enabled: False watches only, and works when somebody asks.
+        enabled: False watches the folder and starts no work, not even when it is woken; scoring and
+            training are then what somebody starts by hand, as MONAI Label's own processes.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Background:
         self._ending = threading.Event()
         self._worker: Worker | None = None
         self._tried: dict[str, tuple[Any, float]] = {}
+        self._said = ""
         self._thread = threading.Thread(target=self._run, name="background", daemon=True)
 
     def start(self) -> None:
@@ -92,6 +95,9 @@ class Background:
         while not self._ending.is_set():
             try:
                 self._look()
+                self._said = ""
+            except EXPECTED as error:
+                self._say_once(sentence(error))
             except Exception:
                 # The loop is the only one: whatever went wrong once must not end it for good.
                 log.exception("background: a look for work failed; trying again")
@@ -99,7 +105,7 @@ class Background:
             self._wake.clear()
 
     def _look(self) -> None:
-        self._watcher.look()
+        self._watch()
         if self._worker is not None and not self._reaped(self._worker):
             return
         if not self._enabled or self._ending.is_set():
@@ -115,13 +121,33 @@ class Background:
                 self._worker = Worker(self._study, verb)
                 return
 
+    def _watch(self) -> None:
+        # A folder that cannot be taken up must not hold up the work on what was taken up before.
+        try:
+            self._watcher.look()
+        except EXPECTED as error:
+            log.error("background: the image folder was not taken up: %s", sentence(error))
+
+    def _say_once(self, wrong: str) -> None:
+        if wrong != self._said:
+            log.error("background: %s", wrong)
+        self._said = wrong
+
     def _reaped(self, worker: "Worker") -> bool:
         code = worker.process.poll()
         if code is None:
             return False
         self._worker = None
+        if worker.verb in self._tried:
+            self._tried[worker.verb] = (self._tried[worker.verb][0], time.monotonic())
         if code:
-            log.error("background: %s failed with code %s; see %s", worker.verb, code, worker.log)
+            log.error(
+                "background: %s failed with code %s: %s (all of it: %s)",
+                worker.verb,
+                code,
+                worker.last_line(),
+                worker.log,
+            )
         else:
             log.info("background: %s done: %s", worker.verb, worker.last_line())
         return True

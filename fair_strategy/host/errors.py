@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from fastapi import HTTPException
 from monailabel.interfaces.exception import MONAILabelException
 
+from fair_strategy.host.sentences import sentence
 from fair_strategy.store import StoreError
 
 
@@ -18,14 +19,14 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except LookupError as error:
-        raise HTTPException(404, _sentence(error)) from error
+        raise HTTPException(404, _not_found(error)) from error
     except (ValueError, StoreError) as error:
-        raise HTTPException(422, _sentence(error)) from error
+        raise HTTPException(422, sentence(error)) from error
     except MONAILabelException as error:
         raise HTTPException(422, error.msg) from error
 
 
-def _sentence(error: Exception) -> str:
+def _not_found(error: LookupError) -> str:
     if isinstance(error, KeyError):
         return f"{error.args[0]!r}: no such scan in this study"
-    return str(error)
+    return sentence(error)

@@ -41,16 +41,23 @@ class Watcher:
         self._refreshed = clock()
 
     def look(self) -> bool:
-        """Refresh if a directory changed, or if the last refresh is long ago; whether it did."""
+        """Refresh if a directory changed, or if the last refresh is long ago; whether it did.
+
+        A refresh that raises counts as one: what cannot be taken up is tried again when the folder
+        changes, or after `AT_LEAST_EVERY_S`.
+        """
         started = self._clock()
         if started < self._not_before:
             return False
         due = started - self._refreshed > AT_LEAST_EVERY_S
-        if changed := (due or self._changed()):
-            self._times = dict(_times(self._root))
-            self._refresh()
-            self._refreshed = self._clock()
-        self._not_before = self._clock() + (self._clock() - started) / SHARE
+        try:
+            if changed := (due or self._changed()):
+                self._refreshed = started
+                self._times = dict(_times(self._root))
+                self._refresh()
+                self._refreshed = self._clock()
+        finally:
+            self._not_before = self._clock() + (self._clock() - started) / SHARE
         return changed
 
     def _changed(self) -> bool:

@@ -2,7 +2,7 @@
 
 The server starts at most one. It needs no MONAI Label, runs niced, ends when the server does, and
 may be killed at any moment: all it does is idempotent and committed step by step. What it prints
-are ids and counts; the last line is JSON for the server.
+are ids and counts; the last line is for the server's log: JSON, or what went wrong.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fair_strategy.host.sentences import EXPECTED, sentence
 from fair_strategy.workflows.study import Study, open_study
 
 NICENESS = 10
@@ -95,7 +96,11 @@ def arguments_for(study: Study, verb: str) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Do one piece of work and print what was done."""
+    """Do one piece of work and print what was done.
+
+    Raises:
+        SystemExit: with 1, after one sentence, if the study or its data do not allow the work.
+    """
     parser = argparse.ArgumentParser(prog="python -m fair_strategy.host.worker")
     parser.add_argument("verb", choices=("score", "train", "compare", "plan"))
     for name in ("--images", "--state", "--model"):
@@ -106,8 +111,13 @@ def main(argv: list[str] | None = None) -> None:
     if given.with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     os.nice(NICENESS)
-    study = open_study(given.images, state_dir=given.state, shipped_model=given.model)
-    sys.stdout.write(json.dumps(work_of(given.verb)(study)) + "\n")
+    try:
+        study = open_study(given.images, state_dir=given.state, shipped_model=given.model)
+        done = work_of(given.verb)(study)
+    except EXPECTED as error:
+        sys.stderr.write(sentence(error) + "\n")
+        sys.exit(1)
+    sys.stdout.write(json.dumps(done) + "\n")
 
 
 def _end_with_parent() -> None:

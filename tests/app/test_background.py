@@ -10,8 +10,10 @@ from typing import ClassVar
 
 import pytest
 
+from fair_strategy.data.cohort import CohortError, load_cohort
 from fair_strategy.host import worker
-from fair_strategy.host.background import Background, Worker, due
+from fair_strategy.host.background import RETRY_S, Background, Worker, due
+from fair_strategy.host.sentences import sentence
 from fair_strategy.host.versions import VersionsError, check_versions
 from fair_strategy.host.watcher import Watcher
 from fair_strategy.store import scores
@@ -108,6 +110,106 @@ def test_a_look_that_fails_does_not_end_the_loop(monkeypatch, study):
     assert len(looks) >= 3
 
 
+@pytest.fixture
+def refused_folder(monkeypatch, study):
+    """A loop whose every refresh is refused."""
+    monkeypatch.setattr("fair_strategy.host.background.Worker", Recorder)
+    monkeypatch.setattr(Recorder, "started", [])
+    clock, refreshed = Clock(), []
+
+    def refuse():
+        refreshed.append(1)
+        raise CohortError("a.nii and a.nii.gz make one id, a; remove or rename one")
+
+    watcher = Watcher(study.images_dir, refuse, clock=clock)
+    clock.now += 1000
+    return Background(study, watcher, pending=lambda _: {**IDLE, "unscored": 5}), clock, refreshed
+
+
+def test_a_folder_that_cannot_be_taken_up_is_said_once_and_does_not_hold_up_the_work(
+    refused_folder, caplog
+):
+    background, clock, refreshed = refused_folder
+    for _ in range(3):
+        background._look()
+        clock.now += 10
+    assert Recorder.started == ["score"]
+    background._worker.code = 0
+    background._look()
+    assert background._worker is None
+    assert refreshed == [1]
+    said = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert [r.exc_info for r in said] == [None]
+    assert "make one id, a" in said[0].getMessage()
+
+
+def test_a_refused_folder_is_tried_again_later(refused_folder):
+    background, clock, refreshed = refused_folder
+    background._look()
+    clock.now += 1000
+    background._look()
+    assert refreshed == [1, 1]
+
+
+def test_work_that_cannot_even_be_looked_for_is_said_once_without_a_stack(
+    monkeypatch, study, caplog
+):
+    monkeypatch.setattr("fair_strategy.host.background.IDLE_S", 0.01)
+    looks = []
+
+    def pending(_):
+        looks.append(1)
+        raise CohortError("participants.tsv line 3: age '431' is not a number; write years, or n/a")
+
+    background = Background(study, Watcher(study.images_dir, lambda: None), pending=pending)
+    background.start()
+    end = time.monotonic() + 20
+    while len(looks) < 3 and time.monotonic() < end:
+        time.sleep(0.02)
+    background.stop()
+    (said,) = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert "participants.tsv line 3" in said.getMessage()
+    assert "431" not in said.getMessage()
+    assert said.exc_info is None
+
+
+def test_a_failed_run_is_tried_again_so_long_after_its_end(loop, monkeypatch):
+    background, pending = loop
+    now = [0.0]
+    monkeypatch.setattr("fair_strategy.host.background.time.monotonic", lambda: now[0])
+    pending["unscored"] = 5
+    background._look()
+    now[0] = 4000.0  # the run took more than an hour
+    background._worker.code = 1
+    background._look()
+    now[0] = 4000.0 + RETRY_S - 1
+    background._look()
+    assert Recorder.started == ["score"]
+    now[0] = 4000.0 + RETRY_S
+    background._look()
+    assert Recorder.started == ["score", "score"]
+
+
+def test_the_log_of_the_server_has_a_failed_workers_last_sentence(loop, monkeypatch, caplog):
+    background, pending = loop
+    monkeypatch.setattr(Recorder, "last_line", lambda self: "x.pt: no such model; get one")
+    pending["unscored"] = 5
+    background._look()
+    background._worker.code = 1
+    background._look()
+    assert "score failed with code 1: x.pt: no such model; get one" in caplog.text
+
+
+def test_a_disabled_loop_starts_no_work_even_when_it_is_woken(loop, study):
+    watcher = Watcher(study.images_dir, lambda: None)
+    background = Background(
+        study, watcher, pending=lambda _: {**IDLE, "unscored": 5}, enabled=False
+    )
+    background.wake()
+    background._look()
+    assert Recorder.started == []
+
+
 class Clock:
     now = 0.0
 
@@ -171,6 +273,40 @@ def test_a_worker_scores_a_study_that_it_opens_from_its_arguments(study):
     started.end()
     assert (done["scored"], done["unreadable"], done["compared"]) == (8, 0, 2)
     assert pending_work(study) == IDLE
+
+
+def test_a_worker_that_cannot_work_says_so_in_one_last_sentence(study, monkeypatch, capfd):
+    def refuse(_):
+        raise CohortError("participants.tsv line 3: age '431' is not a number; write years, or n/a")
+
+    monkeypatch.setattr(worker, "plan", refuse)
+    monkeypatch.setattr("os.nice", lambda _: 0)
+    with pytest.raises(SystemExit) as ended:
+        worker.main(worker.arguments_for(study, "plan"))
+    assert ended.value.code == 1
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert last == ("participants.tsv line 3: age (not shown) is not a number; write years, or n/a")
+
+
+@pytest.mark.parametrize(
+    ("table", "features", "told"),
+    [
+        ("participant_id\tage\nsub-01\t431\n", ["age_group"], "line 2"),
+        ("participant_id\tage\nsub-01\t431x\n", ["age_group"], "write years, or n/a"),
+        ("participant_id,age\nsub-01,431\n", None, "separated by tabs"),
+        ("sub-01,431\nsub-02,431\n", None, "separated by tabs"),
+        ("sub-01\t431\nsub-02\t431\n", None, "no column 'participant_id'"),
+        ("participant_id\tage\nsub-01\t431\t431\n", None, "line 2"),
+    ],
+)
+def test_what_is_wrong_with_the_table_is_told_without_its_values(tmp_path, table, features, told):
+    path = tmp_path / "participants.tsv"
+    path.write_text(table)
+    with pytest.raises(CohortError) as wrong:
+        load_cohort(path, sensitive_feature=features)
+    shown = sentence(wrong.value).replace(str(path), "")
+    assert told in shown
+    assert "431" not in shown
 
 
 def test_a_worker_ends_when_its_server_does():

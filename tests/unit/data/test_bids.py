@@ -104,18 +104,37 @@ def test_a_dangling_link_is_listed_so_that_reading_it_can_name_it(tmp_path: Path
             ["sub-01/anat/sub-01_T1w.nii", "sub-01/anat/sub-01_T1w.nrrd"],
             "make one id, sub-01_T1w",
         ),
-        (["sub-01/anat/sub-02_T1w.nii"], "lies in the folder of sub-01 but does not bear its name"),
-        (["sub-01/anat/sub-011_T1w.nii"], "does not bear its name"),
-        (["scan 1.nii"], r"scan 1.nii: 'scan 1' is no id; .* rename the file"),
-        (["a..b.nii"], "'a..b' is no id"),
     ],
 )
-def test_files_that_leave_doubt_are_refused_by_name(
+def test_two_files_of_one_id_are_refused_by_name(
     tmp_path: Path, names: list[str], sentence: str
 ) -> None:
     with pytest.raises(CohortError, match=sentence) as caught:
         bids.walk(touched(tmp_path, *names))
     assert all(str(tmp_path / name) in str(caught.value) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "sentence"),
+    [
+        (
+            "sub-01/anat/sub-02_T1w.nii",
+            "sub-03/anat/sub-03_T1w.nii",
+            "lies in the folder of sub-01 but does not bear its name",
+        ),
+        ("sub-01/anat/sub-011_T1w.nii", "sub-01/anat/sub-01_T1w.nii", "does not bear its name"),
+        ("scan 1.nii", "scan-1.nii", "'scan 1' is no id; "),
+        ("a..b.nii", "a.b.nii", "'a..b' is no id"),
+    ],
+)
+def test_a_file_with_a_bad_name_is_left_out_by_name_and_the_others_are_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, bad: str, good: str, sentence: str
+) -> None:
+    found = bids.walk(touched(tmp_path, bad, good))
+    assert [scan.path for scan in found] == [tmp_path / good]
+    (warning,) = caplog.messages
+    assert str(tmp_path / bad) in warning
+    assert sentence in warning
 
 
 def test_a_folder_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
