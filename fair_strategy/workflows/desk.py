@@ -143,6 +143,14 @@ def entropy_volume(study: Study, case_id: str, suffix: str = ".nii.gz") -> Path 
     return None if stored is None else _materialised(study, stored, "entropy", suffix)
 
 
+def predicted_ids(study: Study) -> set[str]:
+    """Ids of the scans whose pre-segmentation can be shown without a wait."""
+    found: set[str] = set()
+    for checksum in _shown_models(study):
+        found |= scores.scores(study.store, checksum, study.settings_hash).keys()
+    return found
+
+
 def markups(study: Study, case_id: str) -> dict[str, Any]:
     """Fiducials at the places of highest uncertainty, in Slicer's markups format (RAS, mm)."""
     stored = ensure_prediction(study, case_id)
@@ -219,7 +227,8 @@ def _handed(study: Study, asked: str, taken: Taken) -> Handed:
     )
     note = ""
     if taken.strategy != asked:
-        note = "no scores yet: drawn at random, the subgroups in turn"
+        first = plans.plan_head(study.store, asked) is None
+        note = "drawn at random: " + ("no scores yet" if first else "the plan is used up")
     elif stale:
         note = "scored by an earlier model; new scores are on their way"
     percentile = taken.percentile
@@ -235,10 +244,21 @@ def _handed(study: Study, asked: str, taken: Taken) -> Handed:
 
 
 def _stored(study: Study, case_id: str) -> StoredPrediction | None:
-    record, model = cases.case(study.store, case_id), scores.current_model(study.store)
-    if model is None:
-        return None
-    return predictions.read_prediction(study.state_dir, model.checksum, case_id, record.fingerprint)
+    """The current model's prediction of a case; the last model's while that is not there yet."""
+    record = cases.case(study.store, case_id)
+    for checksum in _shown_models(study):
+        found = predictions.read_prediction(study.state_dir, checksum, case_id, record.fingerprint)
+        if found is not None:
+            return found
+    return None
+
+
+def _shown_models(study: Study) -> list[str]:
+    current = scores.current_model(study.store)
+    if current is None:
+        return []
+    others = [m.checksum for m in scores.models(study.store) if m.checksum != current.checksum]
+    return [current.checksum, *others[-1:]]
 
 
 def _materialised(study: Study, stored: StoredPrediction, what: str, suffix: str) -> Path:

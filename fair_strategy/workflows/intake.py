@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 
 from fair_strategy.data import bids
 from fair_strategy.data.bids import Scan
-from fair_strategy.data.cohort import Cohort
+from fair_strategy.data.cohort import Cohort, CohortError
 from fair_strategy.data.grids import VolumeError, match_grid
 from fair_strategy.data.volumes import read_grid, read_mask, write_mask
-from fair_strategy.store import cases
+from fair_strategy.store import cases, scores
 from fair_strategy.store.cases import Changes, LabelRecord, Split
 from fair_strategy.store.database import Store
 from fair_strategy.store.settings import get_value, set_value
@@ -38,10 +39,12 @@ def prepare(study: Study) -> list[str]:
         Sentences for whoever starts the study; a missing model is one of them, not an error:
         scans are still handed out, at random.
     """
-    lost = _lost_labels(study)
-    refresh(study)
-    notes = _cohort_notes(study) + lost
-    freeze_validation(study)
+    notes = _lost_labels(study)
+    try:
+        refresh(study)
+        notes += _cohort_notes(study)
+    except CohortError as error:
+        notes.append(f"{error}; until it is repaired, older plans serve, and no new one is made")
     try:
         publish_shipped(study)
     except (OSError, ValueError) as error:
@@ -54,6 +57,7 @@ def refresh(study: Study) -> Changes:
     scans = bids.walk(study.images_dir)
     changes = cases.sync(study.store, scans)
     import_masks(study, scans)
+    freeze_validation(study)
     return changes
 
 
@@ -99,6 +103,10 @@ def store_mask(
     path = study.derivatives_root / bids.mask_name(case_id, tag)
     _describe_derivatives(study.derivatives_root)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        kept = study.state_dir / "replaced" / f"{time.time_ns()}_{path.name}"
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copy2(path, kept)
     write_mask(path, array, affine)
     return path, hashlib.sha256(np.packbits(array != 0).tobytes()).hexdigest()
 
@@ -114,6 +122,7 @@ def freeze_validation(study: Study) -> None:
     by_group = _subjects_by_group(store, cohort)
     labelled_cases = set(cases.labelled_ids(store))
     labelled = {c.subject_id for c in cases.cases(store) if c.case_id in labelled_cases}
+    trained = _trained_subjects(store)
     for number, group in enumerate(sorted(by_group)):
         subjects = by_group[group]
         have = [s for s in subjects if s in frozen]
@@ -121,11 +130,19 @@ def freeze_validation(study: Study) -> None:
         if places <= 0:
             continue
         rng = np.random.default_rng([study.settings.seed, len(have), number])
-        free = [s for s in subjects if s not in frozen]
+        free = [s for s in subjects if s not in frozen and s not in trained]
         drawn = sorted(free, key=dict(zip(free, rng.random(len(free)), strict=True)).__getitem__)
         drawn.sort(key=lambda s: s not in labelled)
         counts = Counter(frozen[s] for s in have)
         cases.freeze_split(store, _halves(drawn[:places], counts))
+
+
+def _trained_subjects(store: Store) -> set[str]:
+    """Subjects that the current model was trained on: too late to validate on them."""
+    current = scores.current_model(store)
+    digests = set(current.statistics.get("label_digests", [])) if current else set()
+    seen = {r.case_id for r in cases.labels(store, "final") if r.digest in digests}
+    return {c.subject_id for c in cases.cases(store) if c.case_id in seen}
 
 
 def _halves(subjects: list[str], counts: Counter[Split]) -> dict[str, Split]:
@@ -182,6 +199,10 @@ def _lost_labels(study: Study) -> list[str]:
 def _existing_mask(study: Study, case_id: str, path: Path) -> NDArray[np.uint8]:
     """A mask of the folder; `label_value` counts only where a file holds several labels."""
     value = study.settings.label_value
+    if value is None and bids.is_label_map(path):
+        raise VolumeError(
+            f"{path.name}: a map of labels; say which is the left caudate with --conf label_value N"
+        )
     if value is None or bids.is_label_map(path):
         return checked_mask(study, case_id, path, label_value=value)
     try:

@@ -33,7 +33,7 @@ def publish_shipped(study: Study) -> str:
         ModelError: if the file is missing or is not a model.
     """
     current = scores.current_model(study.store)
-    if current is not None and current.origin != "shipped":
+    if current is not None and current.origin != "shipped" and _loads(current):
         return current.checksum
     checksum = load_model(study.shipped_model).checksum
     if current is None or (current.checksum, current.path) != (checksum, study.shipped_model):
@@ -55,6 +55,15 @@ def publish(study: Study, path: Path, checksum: str, *, origin: str, statistics:
     )
     scores.publish(study.store, checksum)
     log.info("model %s is current", checksum[:12])
+
+
+def _loads(record: ModelRecord) -> bool:
+    try:
+        _load(record.path, record.checksum)
+    except ValueError as error:
+        log.error("the trained model cannot be used, back to the shipped one: %s", error)
+        return False
+    return True
 
 
 @lru_cache(maxsize=2)

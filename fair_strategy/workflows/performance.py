@@ -103,7 +103,12 @@ def _compare(study: Study, case_id: str, model: str, *, seen: bool) -> None:
     stored = predictions.read_prediction(study.state_dir, model, case_id, record.fingerprint)
     predicted = None if stored is None else full_mask(stored) != 0
     spacing = (1.0, 1.0, 1.0) if stored is None else spacing_mm(stored.affine)
-    compared = comparison(label, predicted, model=model, spacing=spacing, seen=seen)
+    try:
+        compared = comparison(label, predicted, model=model, spacing=spacing, seen=seen)
+    except (OSError, ValueError) as error:
+        # One damaged mask, or a scan replaced by another, must not stop the others.
+        log.warning("%s: its label cannot be compared: %s", case_id, error)
+        compared = comparison(label, None, model=model, spacing=spacing, seen=seen)
     scores.add_comparison(study.store, compared)
 
 
@@ -142,8 +147,8 @@ def _prequential(study: Study) -> list[ComparisonRecord]:
         if not c.unchanged
     ]
     audited = plans.random_draws(study.store)
-    drawn = [c for c in rows if c.case_id in audited]
     subgroups = study.subgroups()
+    drawn = [c for c in rows if c.case_id in audited and c.case_id in subgroups]
     counts = dict.fromkeys(subgroups.values(), 0)
     for c in drawn:
         counts[subgroups[c.case_id]] += 1

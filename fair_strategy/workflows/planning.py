@@ -1,5 +1,7 @@
 """From scores and performance to a plan: the order in which scans are handed out."""
 
+import hashlib
+import json
 import logging
 import time
 from dataclasses import asdict
@@ -13,8 +15,10 @@ from fair_strategy.acquisition.strategies import NEEDS_SCORES, STRATEGIES, Pool,
 from fair_strategy.acquisition.weights import group_weights
 from fair_strategy.data import bids
 from fair_strategy.store import cases, plans, scores
+from fair_strategy.store.cases import CaseRecord
 from fair_strategy.store.plans import PlanRecord, PlanRow
 from fair_strategy.store.scores import ScoreRecord
+from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows.performance import study_performance
 from fair_strategy.workflows.study import Study, masked_score
 
@@ -51,9 +55,10 @@ def pool_of(
     study: Study, found: dict[str, ScoreRecord]
 ) -> tuple[Pool, dict[str, GroupPerformance]]:
     """The unlabelled cases with their scores, and the performance that the weights come from."""
-    subgroups, settings = study.subgroups(), study.settings
+    settings = study.settings
     performance = study_performance(study)
     ids = sorted(cases.unlabelled_ids(study.store))
+    subgroups = study.subgroups()  # read last: a scan that came since is left to the next plan
     splits = cases.splits(study.store)
     subject = {c.case_id: c.subject_id for c in cases.cases(study.store)}
     pool = Pool(
@@ -79,20 +84,23 @@ def weights_of(
     study: Study, performance: dict[str, GroupPerformance], candidate_groups: list[str]
 ) -> dict[str, float]:
     """Weight of each subgroup by the study's rule, from the shrunk performance, mean 1."""
-    if not study.cohort().fairness_on or all(p.n == 0 for p in performance.values()):
+    if not study.cohort().fairness_on:
         return dict.fromkeys(performance, 1.0)
     subgroups = study.subgroups()
     labelled = [subgroups[i] for i in cases.labelled_ids(study.store) if i in subgroups]
-    return group_weights(
+    before = _weights_before(study)
+    weights = group_weights(
         {name: p.shrunk for name, p in performance.items()},
         rule=study.settings.rule,
-        previous=_previous_weights(study),
+        previous=before,
         labelled_counts={g: labelled.count(g) for g in performance},
         candidate_counts={g: candidate_groups.count(g) for g in performance},
         attainable=dict(study.settings.attainable) or None,
         temperature=study.settings.temperature,
         eta=study.settings.eta,
     )
+    _remember_weights(study, weights, before)
+    return weights
 
 
 def replay(study: Study, decision_id: int) -> dict[str, Any]:
@@ -175,19 +183,53 @@ def _rows(ranked: list[RankedCase], pool: Pool) -> list[PlanRow]:
 
 
 def _stamp(study: Study) -> str:
-    """What a plan depends on. Labels and leases are not in it: they never invalidate a plan."""
+    """What a plan depends on: model, settings, scans, scores, table, and what is measured at all.
+
+    Labels and leases are not in it, except for those of the validation set: the first figures of
+    a subgroup are worth a new plan, and the set is bounded.
+    """
     current = scores.current_model(study.store)
     model = current.checksum if current else ""
-    scored = scores.count_scores(study.store, model, study.settings_hash) if model else 0
-    present = sum(c.present for c in cases.cases(study.store))
+    scored = scores.scores(study.store, model, study.settings_hash) if model else {}
+    scans = [(c.case_id, c.fingerprint) for c in cases.cases(study.store) if _usable(c)]
     table = bids.participants_file(study.images_dir)
     changed = table.stat().st_mtime_ns if table else 0
-    return (
-        f"{model[:16]} settings {study.settings_version} scored {scored} of {present} "
-        f"participants {changed}"
-    )
+    parts = (model, study.settings_version, scans, sorted(scored), changed, _evidence(study))
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _previous_weights(study: Study) -> dict[str, float] | None:
-    newest = plans.latest_plan(study.store, "weighted_entropy")
-    return dict(newest.weights) if newest else None
+def _usable(record: CaseRecord) -> bool:
+    return record.present and not record.unreadable and not record.excluded
+
+
+def _evidence(study: Study) -> list[tuple[str, int]]:
+    """How many comparisons each subgroup's figure rests on; for growing sets only whether any."""
+    counted = {name: p.n for name, p in study_performance(study).items()}
+    if study.settings.estimator != "validation":
+        counted = {name: min(n, 1) for name, n in counted.items()}
+    return sorted(counted.items())
+
+
+_WEIGHTS = "weights_by_model"
+
+
+def _weights_before(study: Study) -> dict[str, float] | None:
+    """The weights under the model before the current one; rule `exponentiated` builds on them."""
+    kept = json.loads(get_value(study.store, _WEIGHTS) or "null")
+    if kept is None:
+        return None
+    same_model = kept["model"] == _model(study)
+    before: dict[str, float] | None = kept["before"] if same_model else kept["weights"]
+    return before
+
+
+def _remember_weights(
+    study: Study, weights: dict[str, float], before: dict[str, float] | None
+) -> None:
+    kept = {"model": _model(study), "weights": weights, "before": before}
+    set_value(study.store, _WEIGHTS, json.dumps(kept))
+
+
+def _model(study: Study) -> str:
+    current = scores.current_model(study.store)
+    return current.checksum if current else ""

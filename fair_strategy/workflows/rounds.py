@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fair_strategy.data.grids import spacing_mm
-from fair_strategy.data.volumes import read_image
+from fair_strategy.data.grids import match_grid, spacing_mm
+from fair_strategy.data.volumes import read_grid, read_image, read_mask
 from fair_strategy.learning.checkpoint import load_model
 from fair_strategy.learning.inference import predict
 from fair_strategy.learning.training import (
@@ -19,6 +19,7 @@ from fair_strategy.learning.training import (
     train,
 )
 from fair_strategy.store import cases, plans, predictions, scores
+from fair_strategy.store.cases import CaseRecord, LabelRecord
 from fair_strategy.workflows.intake import IMPORTER
 from fair_strategy.workflows.models import publish
 from fair_strategy.workflows.performance import comparison
@@ -55,9 +56,11 @@ def train_round(
         StudyError: if there is no label to train on.
     """
     training, validation = training_cases(study)
+    # Taken now: a label that comes while this trains belongs to the next round.
+    digests = sorted(label.digest for label in cases.labels(study.store, tag="final"))
     if not training:
         raise StudyError(
-            "nothing to train on: every label so far belongs to the frozen validation set; "
+            "nothing to train on: there is no label yet outside of the frozen validation set; "
             "submit more, or start with --conf validation_per_group 0"
         )
     settings = TrainingSettings(steps=steps or study.settings.train_steps, seed=study.settings.seed)
@@ -75,7 +78,15 @@ def train_round(
     folds = []
     if study.settings.estimator == "cross_validated":
         folds = cross_validate(study, training, settings)
-    return _publish(study, result, training, folds)
+    statistics = {
+        **result.statistics,
+        "training_cases": len(training),
+        "label_digests": digests,
+        "folds": folds,
+    }
+    publish(study, result.path, result.checksum, origin="trained", statistics=statistics)
+    _prune(study)
+    return statistics
 
 
 def cross_validate(
@@ -110,7 +121,7 @@ def training_cases(study: Study) -> tuple[list[TrainingCase], list[TrainingCase]
     training, validation = [], []
     for label in sorted(cases.labels(study.store, tag="final"), key=lambda r: r.case_id):
         record = records.get(label.case_id)
-        if record is None or not label.path.exists():
+        if record is None or not _usable(record, label):
             continue
         case = TrainingCase(
             image=record.path,
@@ -124,6 +135,18 @@ def training_cases(study: Study) -> tuple[list[TrainingCase], list[TrainingCase]
         elif half == "select":
             validation.append(case)
     return training, validation
+
+
+def _usable(record: CaseRecord, label: LabelRecord) -> bool:
+    """Whether the mask can be read and lies on its scan's grid; one that is not is left out."""
+    try:
+        mask = read_mask(label.path)
+        shape, affine = read_grid(record.path)
+        match_grid(mask.array, mask.affine, shape, affine)
+    except (OSError, ValueError) as error:
+        log.warning("%s: not trained on: %s", record.case_id, error)
+        return False
+    return True
 
 
 def due(study: Study) -> bool:
@@ -161,21 +184,6 @@ def _compare_fold(study: Study, result: TrainingResult, subjects: Collection[str
             label, predicted, model=result.checksum, spacing=spacing_mm(prediction.affine)
         )
         scores.add_comparison(study.store, compared)
-
-
-def _publish(
-    study: Study, result: TrainingResult, training: list[TrainingCase], folds: list[str]
-) -> dict[str, Any]:
-    digests = [label.digest for label in cases.labels(study.store, tag="final")]
-    statistics = {
-        **result.statistics,
-        "training_cases": len(training),
-        "label_digests": sorted(digests),
-        "folds": folds,
-    }
-    publish(study, result.path, result.checksum, origin="trained", statistics=statistics)
-    _prune(study)
-    return statistics
 
 
 def _prune(study: Study) -> None:

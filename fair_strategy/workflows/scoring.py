@@ -125,13 +125,15 @@ def score_study(
     for done, (record, volume) in enumerate(_read_ahead(todo), start=1):
         if stop():
             break
-        if isinstance(volume, VolumeError):
-            cases.mark_unreadable(study.store, record.case_id, record.fingerprint, str(volume))
-            report.unreadable[record.case_id] = str(volume)
-            log.warning("left out: %s", volume)
-        else:
+        try:
+            if isinstance(volume, VolumeError):
+                raise volume
             predict_case(study, record, model=model, volume=volume)
             report.scored += 1
+        except VolumeError as error:
+            cases.mark_unreadable(study.store, record.case_id, record.fingerprint, str(error))
+            report.unreadable[record.case_id] = str(error)
+            log.warning("left out: %s", error)
         if progress:
             progress(done, len(todo))
     report.seconds = time.monotonic() - started
@@ -147,18 +149,24 @@ def ensure_prediction(study: Study, case_id: str) -> StoredPrediction:
     """
     record = cases.case(study.store, case_id)
     model = current_model(study)
+    key = (study.state_dir, model.checksum, case_id, record.fingerprint)
+    stored = predictions.read_prediction(*key)
+    if stored is not None:  # nobody waits for another's forward pass to read what is there
+        return stored
     with _one_forward_pass:
-        stored = predictions.read_prediction(
-            study.state_dir, model.checksum, case_id, record.fingerprint
-        )
+        stored = predictions.read_prediction(*key)
         return stored or predict_case(study, record, model=model, volume=read_image(record.path))
 
 
 def predict_case(
     study: Study, record: CaseRecord, *, model: Model, volume: Volume
 ) -> StoredPrediction:
-    """Predict one case, write the prediction, then commit its score."""
-    prediction = predict(model, volume, passes=study.settings.passes, seed=study.settings.seed)
+    """Predict one case, write the prediction, then commit its score.
+
+    Raises:
+        VolumeError: if the network cannot take the volume (its extent does not fit the memory).
+    """
+    prediction = predict_volume(model, volume, study.settings, name=record.case_id)
     assessment = assess(prediction, study.settings)
     stored = _stored(record, model.checksum, prediction, assessment)
     predictions.write_prediction(study.state_dir, stored)
@@ -176,6 +184,20 @@ def predict_case(
         ),
     )
     return stored
+
+
+def predict_volume(
+    model: Model, volume: Volume, settings: StudySettings, *, name: str
+) -> Prediction:
+    """`predict` with the study's passes and seed; whatever one volume provokes is a VolumeError."""
+    try:
+        return predict(model, volume, passes=settings.passes, seed=settings.seed)
+    except (MemoryError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise VolumeError(
+            f"{name}: cannot be segmented, shape {volume.array.shape}, "
+            f"voxels of {' x '.join(f'{s:.3g}' for s in volume.spacing_mm)} mm: {reason}"
+        ) from error
 
 
 def _entropies(

@@ -1,6 +1,7 @@
 """Offline: score a folder into a table, and rank the rows of such a table. No server, no state."""
 
 import csv
+import io
 import json
 import math
 import os
@@ -19,12 +20,13 @@ from fair_strategy.config import StudySettings
 from fair_strategy.data import bids
 from fair_strategy.data.bids import Scan
 from fair_strategy.data.cohort import Cohort, CohortError
-from fair_strategy.data.volumes import VolumeError, read_image
+from fair_strategy.data.volumes import read_image
 from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.inference import predict
 from fair_strategy.workflows.scoring import assess
 from fair_strategy.workflows.study import masked_score, score_settings_hash
 
+NO_SCANS = "expected T1-weighted scans (sub-*/anat/*_T1w.nii.gz, or a flat folder), found none"
 ENTROPIES = (
     "entropy",
     "entropy_sum",
@@ -58,14 +60,17 @@ def score_folder(
     """Score every scan of a folder into a TSV, a row as soon as it is known.
 
     Rows of the same scan, model and settings are kept: a second run goes on where one stopped.
+    Their subgroups are told anew from `cohort`. A scan that fails is reported, the rest goes on.
 
     Raises:
-        CohortError: if `out` exists and is not such a table.
+        CohortError: if there is no scan, no folder for `out`, or `out` is not such a table.
     """
+    if not out.parent.is_dir():
+        raise CohortError(f"{out}: expected a folder to write into, {out.parent} is none")
     scans = bids.walk(images_dir)
-    settings_hash = score_settings_hash(settings)
-    current = {(s.case_id, s.fingerprint, model.checksum, settings_hash) for s in scans}
-    kept = [row for row in (read_scores(out) if out.exists() else []) if _key(row) in current]
+    if not scans:
+        raise CohortError(f"{images_dir}: {NO_SCANS}")
+    kept = _kept_rows(out, scans, cohort, (model.checksum, score_settings_hash(settings)))
     done = {row["case_id"] for row in kept}
     unreadable: dict[str, str] = {}
     _start_table(out, kept)
@@ -75,8 +80,8 @@ def score_folder(
             if scan.case_id not in done:
                 try:
                     table.writerow(_row(scan, cohort, model, settings))
-                except VolumeError as error:
-                    unreadable[scan.case_id] = str(error)
+                except (ValueError, RuntimeError, MemoryError) as error:  # torch: RuntimeError
+                    unreadable[scan.case_id] = _reason(scan, error)
                 file.flush()
             if progress:
                 progress(number, len(scans))
@@ -87,17 +92,23 @@ def read_scores(path: Path) -> list[dict[str, str]]:
     """Rows of a table that `score_folder` wrote; a torn last line is left out.
 
     Raises:
-        CohortError: if a column is missing or a value is not a number.
+        CohortError: if the file is no such table, or a value is not a number.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t")
+    reader = csv.DictReader(io.StringIO(_content(path), newline=""), delimiter="\t")
+    try:
         missing = set(COLUMNS) - set(reader.fieldnames or ())
         if missing:
             raise CohortError(
                 f"{path.name}: expected a table of scores, "
                 f"the columns {', '.join(sorted(missing))} are missing"
             )
-        return [row for row in reader if None not in row.values()]
+        numbered = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise CohortError(f"{path.name}: expected a table of scores; {error}") from None
+    whole = [(line, row) for line, row in numbered if None not in row.values()]
+    for line, row in whole:
+        _check_row(row, f"{path.name} line {line}")
+    return [row for _, row in whole]
 
 
 def read_performance(path: Path) -> dict[str, float]:
@@ -106,18 +117,22 @@ def read_performance(path: Path) -> dict[str, float]:
     Raises:
         CohortError: if the file is neither, or a value is not a number.
     """
-    text = path.read_text(encoding="utf-8")
-    try:
-        if path.suffix == ".json":
-            pairs = dict(json.loads(text))
-        else:
-            rows = csv.DictReader(text.splitlines(), delimiter="\t")
-            pairs = {row["subgroup"]: row["mean"] for row in rows}
-        return {name: _number(value) for name, value in pairs.items()}
-    except (KeyError, TypeError, ValueError) as error:
-        raise CohortError(
-            f"{path.name}: expected subgroup and mean (TSV), or one JSON object of numbers; {error}"
-        ) from None
+    return _read_by_group(path, "mean")
+
+
+def read_labelled_counts(path: Path) -> dict[str, int]:
+    """Subgroup -> labelled cases, from JSON ``{"A": 12}`` or a TSV: subgroup and labelled.
+
+    Raises:
+        CohortError: if the file is neither, or a value is not a whole number, 0 or more.
+    """
+    counts = _read_by_group(path, "labelled")
+    for group, count in counts.items():
+        if count < 0 or not count.is_integer():
+            raise CohortError(
+                f"{path.name}: expected whole numbers of labelled cases, got {count!r} for {group}"
+            )
+    return {group: int(count) for group, count in counts.items()}
 
 
 def rank_table(
@@ -126,10 +141,15 @@ def rank_table(
     settings: StudySettings,
     *,
     strategy: str = "weighted_entropy",
+    labelled_counts: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, float], list[RankedCase]]:
     """Weights by the rule, and the rows in the order of a strategy: what the server would do.
 
     A subgroup without a performance is treated as badly as the worst one that has one.
+
+    Raises:
+        ValueError: if the rule is inverse_frequency and `labelled_counts` is None: a table of
+            scores does not tell who is labelled.
     """
     groups = {row["subgroup"] for row in rows} | performance.keys()
     weights = group_weights(
@@ -138,7 +158,7 @@ def rank_table(
         attainable=dict(settings.attainable) or None,
         temperature=settings.temperature,
         eta=settings.eta,
-        labelled_counts={},
+        labelled_counts=labelled_counts,
         candidate_counts=Counter(row["subgroup"] for row in rows),
     )
     pool = Pool(
@@ -151,6 +171,23 @@ def rank_table(
         audit_every=settings.audit_every,
     )
     return weights, STRATEGIES[strategy](pool, np.random.default_rng(settings.seed))
+
+
+def _kept_rows(
+    out: Path, scans: list[Scan], cohort: Cohort, key: tuple[str, str]
+) -> list[dict[str, str]]:
+    current = {(scan.case_id, scan.fingerprint, *key): scan.subject_id for scan in scans}
+    rows = [row for row in (read_scores(out) if out.exists() else []) if _key(row) in current]
+    # the key is of the score alone: who belongs to which subgroup may have changed since
+    for row in rows:
+        row["subject_id"] = current[_key(row)]
+        row["subgroup"] = cohort.subgroup(row["subject_id"])
+    return rows
+
+
+def _reason(scan: Scan, error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text if str(scan.path) in text else f"{scan.path}: {text}"
 
 
 def _row(scan: Scan, cohort: Cohort, model: Model, settings: StudySettings) -> dict[str, Any]:
@@ -181,6 +218,46 @@ def _start_table(out: Path, kept: list[dict[str, str]]) -> None:
         table.writeheader()
         table.writerows(kept)
     os.replace(temporary, out)
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise CohortError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise CohortError(f"{path}: expected a text file (UTF-8), found other bytes") from None
+
+
+def _read_by_group(path: Path, column: str) -> dict[str, float]:
+    text = _content(path)
+    try:
+        if path.suffix == ".json":
+            pairs = dict(json.loads(text))
+        else:
+            rows = csv.DictReader(text.splitlines(), delimiter="\t")
+            pairs = {row["subgroup"]: row[column] for row in rows}
+        return {name: _number(value) for name, value in pairs.items()}
+    except KeyError as error:
+        reason = f"the column {error} is missing"
+    except (TypeError, ValueError, csv.Error) as error:
+        reason = str(error)
+    raise CohortError(
+        f"{path.name}: expected subgroup and {column} (TSV), or one JSON object of numbers; "
+        f"{reason}"
+    )
+
+
+def _check_row(row: Mapping[str, str], where: str) -> None:
+    if None in row:
+        raise CohortError(f"{where}: more cells than columns")
+    for name in (*ENTROPIES, "volume_mm3"):
+        try:
+            _number(row[name])
+        except ValueError:
+            raise CohortError(
+                f"{where}: {name} must be a number or n/a, got {row[name]!r}"
+            ) from None
 
 
 def _key(row: Mapping[str, str]) -> tuple[str, ...]:

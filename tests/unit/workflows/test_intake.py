@@ -4,6 +4,7 @@ import pytest
 from fair_strategy.config import StudySettings
 from fair_strategy.data.volumes import read_mask, write_mask
 from fair_strategy.store import cases
+from fair_strategy.workflows.desk import submit
 from fair_strategy.workflows.intake import import_masks, prepare
 from fair_strategy.workflows.study import StudyError, default_state_dir, open_study
 from tests.helpers import AFFINE, blob, write_cohort, write_model
@@ -117,7 +118,6 @@ def test_masks_that_went_with_their_folder_are_imported_again_and_submitted_ones
 ):
     import shutil
 
-    from fair_strategy.workflows.desk import submit
     from fair_strategy.workflows.rounds import training_cases
 
     images = write_cohort(tmp_path / "images", "ABA", labelled=2)
@@ -130,3 +130,31 @@ def test_masks_that_went_with_their_folder_are_imported_again_and_submitted_ones
     assert note.startswith("1 submitted masks are gone")
     assert cases.label(study.store, "sub-01_T1w").path.exists()
     assert {c.subject_id for c in training_cases(study)[0]} == {"sub-01", "sub-02"}
+
+
+def test_a_map_of_labels_is_no_caudate_until_somebody_says_which_value_is(tmp_path):
+    images = write_cohort(tmp_path / "images", "A")
+    folder = images / "derivatives" / "freesurfer" / "sub-01" / "anat"
+    write_mask(folder / "sub-01_desc-aseg_dseg.nii.gz", blob(1)[1] * 50, AFFINE)
+    study = study_of(images, tmp_path)
+    prepare(study)
+    assert cases.labelled_ids(study.store) == []
+
+
+def test_a_broken_table_is_named_and_the_study_stays_up(tmp_path):
+    images = write_cohort(tmp_path / "images", "AB")
+    (images / "participants.tsv").write_text("participant_id\tgroup\nsub-01\tA\nsub-01\tB\n")
+    [note] = prepare(study_of(images, tmp_path))
+    assert "participants.tsv" in note
+    assert "sub-01" in note
+
+
+def test_a_mask_that_is_submitted_again_keeps_the_one_before(tmp_path):
+    images = write_cohort(tmp_path / "images", "AB")
+    study = study_of(images, tmp_path)
+    prepare(study)
+    for number in (1, 2):
+        write_mask(tmp_path / "mask.nii.gz", blob(number)[1], AFFINE)
+        submit(study, "sub-01_T1w", tmp_path / "mask.nii.gz", client_id="anna")
+    [kept] = (study.state_dir / "replaced").iterdir()
+    assert np.array_equal(read_mask(kept).array, blob(1)[1])

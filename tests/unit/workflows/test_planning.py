@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from fair_strategy.data.volumes import write_mask
 from fair_strategy.store import cases, plans, scores
 from fair_strategy.workflows.desk import next_case, pending_work, submit
 from fair_strategy.workflows.intake import refresh
@@ -23,7 +24,7 @@ def test_before_any_score_the_next_scan_is_drawn_at_random_and_says_so(make_stud
     make_plans(study)
     handed = next_case(study, "weighted_entropy", "reader-1")
     assert handed.served_by == "balanced_random"
-    assert "no scores yet" in handed.note
+    assert handed.note == "drawn at random: no scores yet"
     assert handed.percentile is None
 
 
@@ -62,8 +63,6 @@ def test_labels_and_leases_leave_a_plan_as_it_is_and_new_scans_do_not(make_study
     handed = next_case(study, "weighted_entropy", "reader-1")
     number = int(handed.case_id[4:6])
     mask = tmp_path / "mask.nii.gz"
-    from fair_strategy.data.volumes import write_mask
-
     write_mask(mask, blob(number)[1], AFFINE)
     submit(study, handed.case_id, mask, client_id="reader-1")
     assert not plan_is_stale(study)
@@ -130,3 +129,53 @@ def test_a_changed_table_of_participants_makes_the_plan_stale(make_study):
     make_plans(study)
     plan = plans.latest_plan(study.store, "weighted_entropy")
     assert [row.subgroup for row in plans.rows(study.store, plan.plan_id)].count("A") == 3
+
+
+def submit_truth(study, case_ids, tmp_path):
+    for case_id in case_ids:
+        path = tmp_path / "truth.nii.gz"
+        write_mask(path, blob(int(case_id[4:6]))[1], AFFINE)
+        submit(study, case_id, path, client_id="anna")
+
+
+def test_labels_of_the_validation_set_bring_the_first_weights(make_study, tmp_path):
+    study = scored(make_study("AAAABBBB", validation_per_group=2))
+    assert plans.latest_plan(study.store, "weighted_entropy").weights == {"A": 1.0, "B": 1.0}
+    submit_truth(study, [f"{s}_T1w" for s in cases.splits(study.store)], tmp_path)
+    compare_labels(study)
+    assert pending_work(study)["plan_stale"]
+    make_plans(study)
+    assert plans.latest_plan(study.store, "weighted_entropy").weights["A"] != 1.0
+    assert not pending_work(study)["plan_stale"]
+
+
+def test_a_renamed_scan_makes_the_plan_stale_though_the_counts_are_the_same(make_study):
+    study = scored(make_study("AABB"))
+    folder = study.images_dir / "sub-04" / "anat"
+    (folder / "sub-04_T1w.nii.gz").rename(folder / "sub-04_run-2_T1w.nii.gz")
+    refresh(study)
+    score_study(study)
+    assert plan_is_stale(study)
+
+
+def test_one_damaged_mask_stops_neither_comparison_nor_plan(make_study):
+    study = make_study("AABB", labelled=2, estimator="labelled")
+    cases.label(study.store, "sub-01_T1w").path.write_bytes(b"no mask")
+    scored(study)
+    assert study_performance(study)["A"].n == 1
+    assert plans.latest_plan(study.store, "weighted_entropy") is not None
+
+
+def test_exponentiated_weights_move_once_a_model_and_not_once_a_plan(make_study):
+    study = scored(make_study("AABB", labelled=3, estimator="labelled", rule="exponentiated"))
+    first = plans.latest_plan(study.store, "weighted_entropy").weights
+    make_plans(study)
+    assert plans.latest_plan(study.store, "weighted_entropy").weights == first
+
+
+def test_counts_weigh_where_no_performance_is_needed(make_study):
+    study = make_study("AAABB", labelled=2, rule="inverse_frequency")
+    make_plans(study)
+    # 2 labels of A, none of B: 1/2 and 1/1, mean 3/4
+    plan = plans.latest_plan(study.store, "balanced_random")
+    assert plan.weights == pytest.approx({"A": 2 / 3, "B": 4 / 3})

@@ -1,9 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from fair_strategy.data.volumes import write_mask
 from fair_strategy.store import cases, plans, scores
-from fair_strategy.workflows.desk import next_case, pending_work, submit
+from fair_strategy.workflows import models
+from fair_strategy.workflows.desk import next_case, original, pending_work, submit
+from fair_strategy.workflows.intake import freeze_validation, prepare
 from fair_strategy.workflows.performance import compare_labels, study_performance
 from fair_strategy.workflows.planning import make_plans, plan_is_stale
 from fair_strategy.workflows.rounds import train_round, training_cases
@@ -89,3 +93,52 @@ def test_audit_draws_alone_count_once_every_subgroup_has_some(make_study, tmp_pa
     expected = per_group if min(per_group.values()) >= 2 else {"A": 8, "B": 8}
     assert {g: p.n for g, p in counted.items()} == expected
     assert np.isfinite([p.mean for p in counted.values()]).all()
+
+
+def test_a_label_that_comes_while_a_round_trains_counts_for_the_next(make_study, tmp_path):
+    study = make_study("AABB", labelled=2, train_every=1)
+
+    def submit_meanwhile(step, steps):
+        path = tmp_path / "mask.nii.gz"
+        write_mask(path, blob(3)[1], AFFINE)
+        submit(study, "sub-03_T1w", path, client_id="anna")
+
+    train_round(study, steps=1, track=False, progress=submit_meanwhile)
+    assert pending_work(study)["train_due"]
+
+
+def test_until_the_new_model_has_scored_a_scan_its_last_prediction_is_shown(make_study):
+    study = make_study("AABB", labelled=2)
+    score_study(study)
+    make_plans(study)
+    before = scores.current_model(study.store).checksum
+    train_round(study, steps=1, track=False)
+    handed = next_case(study, "weighted_entropy", "anna")
+    assert original(study, handed.case_id) is not None
+    assert plans.holder_saw(study.store, handed.case_id, "anna") == before
+
+
+def test_whoever_was_trained_on_never_joins_the_validation_set(make_study):
+    study = make_study("AABB", labelled=4)
+    train_round(study, steps=1, track=False)
+    grown = dataclasses.replace(
+        study, settings=study.settings.model_copy(update={"validation_per_group": 2})
+    )
+    freeze_validation(grown)
+    assert cases.splits(study.store) == {}
+
+
+def test_a_damaged_mask_is_left_out_of_training(make_study):
+    study = make_study("AABB", labelled=2)
+    cases.label(study.store, "sub-01_T1w").path.write_bytes(b"no mask")
+    assert [c.subject_id for c in training_cases(study)[0]] == ["sub-02"]
+
+
+def test_a_trained_model_that_went_missing_gives_way_to_the_shipped_one(make_study):
+    study = make_study("AABB", labelled=2)
+    shipped = scores.current_model(study.store).checksum
+    train_round(study, steps=1, track=False)
+    scores.current_model(study.store).path.unlink()
+    models._load.cache_clear()
+    prepare(study)
+    assert scores.current_model(study.store).checksum == shipped

@@ -3,6 +3,7 @@ import pytest
 
 from fair_strategy.data.volumes import read_mask
 from fair_strategy.store import cases, predictions, scores
+from fair_strategy.workflows import scoring
 from fair_strategy.workflows.models import current_model
 from fair_strategy.workflows.scoring import ensure_prediction, score_study
 from tests.helpers import AFFINE, SHAPE, blob
@@ -86,3 +87,22 @@ def test_masks_found_in_the_folder_become_labels_once(make_study):
     cases.delete_label(study.store, "sub-01_T1w", "final")
     refresh(study)
     assert cases.labelled_ids(study.store) == ["sub-02_T1w"]
+
+
+def test_a_volume_that_the_network_cannot_take_is_left_out_and_the_run_goes_on(
+    make_study, monkeypatch
+):
+    study = make_study("AAB")
+    real = scoring.predict
+    asked = []
+
+    def sometimes(*arguments, **options):
+        asked.append(None)
+        if len(asked) == 1:
+            raise RuntimeError("can't allocate memory: tried 1 TB")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(scoring, "predict", sometimes)
+    report = score_study(study)
+    assert report.scored == 2
+    assert "can't allocate memory" in report.unreadable["sub-01_T1w"]
