@@ -158,5 +158,7 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
 def _sentence(error: ValidationError) -> str:
     return "; ".join(
         f"option {'.'.join(map(str, e['loc']))!r}: {e['msg']}, got {e['input']!r}"
+        if e["loc"]
+        else e["msg"].removeprefix("Value error, ")  # of several options: it names them itself
         for e in error.errors()
     )

@@ -14,22 +14,40 @@ from fair_strategy.cli.rank import rank
 from fair_strategy.cli.score import score
 from fair_strategy.cli.synth import synth
 from fair_strategy.cli.train import train
+from fair_strategy.store.errors import StoreError, UnknownCaseError
 
 VERBS = (synth, score, rank, train)
 
 
+_BAD_PATH = (
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+
+
 class _Verbs(TyperGroup):
-    """Bad input (every error of ours for it is a ValueError) is a sentence and exit code 2."""
+    """Bad input is a sentence and exit code 2; a system that fails, a sentence and 1."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except ValueError as error:
+        except (ValueError, StoreError, UnknownCaseError) as error:
             fail(str(error), code=2)
+        except BrokenPipeError:  # whoever read the answer has gone: click ends quietly
+            raise
+        except OSError as error:
+            fail(_sentence(error), code=2 if isinstance(error, _BAD_PATH) else 1)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """In the order of the work, not of the alphabet."""
         return list(self.commands)
+
+
+def _sentence(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 app = typer.Typer(

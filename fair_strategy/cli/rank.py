@@ -15,6 +15,10 @@ def rank(
     ] = None,
     rule: Annotated[str, typer.Option(help="from performance to weights")] = "error_proportional",
     strategy: Annotated[str, typer.Option(help="order of the candidates")] = "weighted_entropy",
+    labelled_counts: Annotated[
+        Path | None,
+        typer.Option(help="for inverse_frequency: subgroup and labelled (TSV), or JSON"),
+    ] = None,
     replay: Annotated[
         int | None, typer.Option(help="rebuild the plan behind this decision of a server")
     ] = None,
@@ -38,13 +42,28 @@ def rank(
     if scores is None or performance is None:
         fail("rank needs --scores and --performance, or --replay and --studies", code=2)
     from fair_strategy.acquisition.strategies import STRATEGIES
-    from fair_strategy.workflows.tables import rank_table, read_performance, read_scores
+    from fair_strategy.workflows.tables import (
+        rank_table,
+        read_labelled_counts,
+        read_performance,
+        read_scores,
+    )
 
     if strategy not in STRATEGIES:
         fail(f"strategy {strategy!r}: expected one of {', '.join(STRATEGIES)}", code=2)
     settings = study_settings(option, rule=rule)
+    if settings.rule == "inverse_frequency" and labelled_counts is None:
+        fail(
+            "rule inverse_frequency needs --labelled-counts: "
+            "a table of scores does not tell how many scans of each subgroup are labelled",
+            code=2,
+        )
     weights, ranked = rank_table(
-        read_scores(scores), read_performance(performance), settings, strategy=strategy
+        read_scores(scores),
+        read_performance(performance),
+        settings,
+        strategy=strategy,
+        labelled_counts=read_labelled_counts(labelled_counts) if labelled_counts else None,
     )
     order: list[dict[str, Any]] = [
         {

@@ -34,15 +34,21 @@ def train(
     `validation_per_group` subjects of each subgroup are set aside, half of them to choose the
     checkpoint, half untouched. Masks are found as the server finds them.
     """
+    from fair_strategy.data import bids
     from fair_strategy.workflows.intake import freeze_validation, refresh
     from fair_strategy.workflows.rounds import train_round
     from fair_strategy.workflows.study import StudyError, open_study
+    from fair_strategy.workflows.tables import NO_SCANS
 
     settings = study_settings(
         option, sensitive_feature=sensitive_feature, age_bins=age_bins, train_steps=steps
     )
     if not images.is_dir():
         fail(f"{images}: expected a folder of scans", code=2)
+    if not bids.walk(images):
+        fail(f"{images}: {NO_SCANS}", code=2)
+    if out.exists() and not out.is_dir():
+        fail(f"{out}: expected a folder to write into, found a file", code=2)
     if model is not None and not model.is_file():
         fail(f"{model}: expected a checkpoint to start from, found none", code=2)
     study = open_study(

@@ -6,6 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fair_strategy.cli.main import app
+from fair_strategy.store.errors import StoreError
+from fair_strategy.workflows import tables
 from fair_strategy.workflows.tables import COLUMNS, read_scores
 from tests.helpers import write_cohort, write_model
 
@@ -56,6 +58,45 @@ def test_a_second_run_keeps_what_is_known_and_other_settings_score_anew(
     assert json.loads(other.stdout)["scored"] == 3
 
 
+def test_a_second_run_tells_the_subgroups_of_kept_rows_anew(images, model_file, tmp_path):
+    out, table = tmp_path / "scores.tsv", tmp_path / "other.tsv"
+    score(images, model_file, out)
+    before = read_scores(out)
+    table.write_text("participant_id\tsite\nsub-01\tX\nsub-02\tY\nsub-03\tY\n")
+    again = score(
+        images, model_file, out, "--json", "--participants", table, "--sensitive-feature", "site"
+    )
+    assert json.loads(again.stdout)["kept"] == 3
+    rows = read_scores(out)
+    assert [row["subgroup"] for row in rows] == ["X", "Y", "Y"]
+    assert [row["masked_mean"] for row in rows] == [row["masked_mean"] for row in before]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("too thin"), RuntimeError("too large"), MemoryError()], ids=str
+)
+def test_a_volume_that_the_network_cannot_hold_is_listed_and_the_rest_goes_on(
+    images, model_file, tmp_path, monkeypatch, error
+):
+    predict, calls = tables.predict, []
+
+    def second_fails(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise error
+        return predict(*args, **kwargs)
+
+    monkeypatch.setattr(tables, "predict", second_fails)
+    out = tmp_path / "scores.tsv"
+    result = score(images, model_file, out, "--json")
+    assert result.exit_code == 1
+    unreadable = json.loads(result.stdout)["unreadable"]
+    assert list(unreadable) == ["sub-02_T1w"]
+    assert "sub-02_T1w.nii.gz: " in unreadable["sub-02_T1w"]
+    assert unreadable["sub-02_T1w"].endswith(str(error) or "MemoryError")
+    assert [row["case_id"] for row in read_scores(out)] == ["sub-01_T1w", "sub-03_T1w"]
+
+
 def test_an_unreadable_volume_is_listed_and_the_exit_code_says_so(images, model_file, tmp_path):
     broken = images / "sub-02/anat/sub-02_T1w.nii.gz"
     broken.write_bytes(broken.read_bytes()[:300])
@@ -81,6 +122,32 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     result = score(images, model_file, tmp_path / "out.tsv", *arguments)
     assert result.exit_code == 2
     assert sentence in result.stderr.replace("\n", " ")
+
+
+def said(result):
+    """The one sentence of a refusal, without the line breaks of a terminal."""
+    assert result.exit_code == 2, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.stderr.replace("\n", " ")
+
+
+def test_a_table_that_cannot_be_written_is_refused_by_name(images, model_file, tmp_path):
+    assert "nowhere" in said(score(images, model_file, tmp_path / "nowhere" / "scores.tsv"))
+    assert "Is a directory" in said(score(images, model_file, tmp_path))
+
+
+@pytest.mark.parametrize("verb", ["score", "train"])
+def test_a_folder_without_scans_is_refused(model_file, tmp_path, verb):
+    images, out = tmp_path / "empty", tmp_path / "out"
+    images.mkdir()
+    result = run(verb, "--images", images, "--model", model_file, "--out", out)
+    assert "empty: expected T1-weighted scans" in said(result)
+    assert not out.exists()
+
+
+def test_a_missing_table_of_participants_is_refused_by_name(images, model_file, tmp_path):
+    result = score(images, model_file, tmp_path / "out.tsv", "--participants", tmp_path / "gone")
+    assert "gone" in said(result)
 
 
 def test_a_file_that_is_no_model_is_named(images, tmp_path):
@@ -146,6 +213,110 @@ def test_ranking_without_what_it_needs_says_what(tmp_path, arguments, sentence):
     result = run("rank", *(a.format(table=table, good=good) for a in arguments))
     assert result.exit_code == 2
     assert sentence in result.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize("broken", ["scores", "performance"])
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(None, "No such file"), (b"\x1f\x8b\x08\xff\xfe", "UTF-8")],
+    ids=["missing", "binary"],
+)
+def test_ranking_names_the_file_that_it_cannot_read(tmp_path, broken, content, sentence):
+    good = tmp_path / "good.json"
+    good.write_text('{"A": 0.9}')
+    files = {"scores": scores_file(tmp_path), "performance": good}
+    files[broken] = tmp_path / "wrong.file"
+    if content:
+        files[broken].write_bytes(content)
+    text = said(run("rank", "--scores", files["scores"], "--performance", files["performance"]))
+    assert "wrong.file" in text
+    assert sentence in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [("0.4", "much", "masked_mean must be a number"), ("0.4", "0.4" + "\tx" * 20, "more cells")],
+)
+def test_ranking_names_the_line_of_a_bad_cell(tmp_path, old, new, sentence):
+    table = scores_file(tmp_path)
+    table.write_text(table.read_text().replace(old, new))
+    performance = tmp_path / "performance.json"
+    performance.write_text('{"A": 0.9}')
+    text = said(run("rank", "--scores", table, "--performance", performance))
+    assert "scores.tsv line 4: " in text
+    assert sentence in text
+
+
+def ranked_by_frequency(tmp_path, *more):
+    performance = tmp_path / "performance.json"
+    performance.write_text('{"A": 0.9, "B": 0.7}')
+    return run(
+        *("rank", "--scores", scores_file(tmp_path), "--performance", performance, "--json"),
+        *("--rule", "inverse_frequency", *more),
+    )
+
+
+def test_inverse_frequency_needs_the_counts_of_the_labelled(tmp_path):
+    assert "--labelled-counts" in said(ranked_by_frequency(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("counts.json", '{"A": 6, "B": 2}'), ("counts.tsv", "subgroup\tlabelled\nA\t6\nB\t2\n")],
+)
+def test_inverse_frequency_weighs_by_the_counts_of_the_labelled(tmp_path, name, text):
+    counts = tmp_path / name
+    counts.write_text(text)
+    result = ranked_by_frequency(tmp_path, "--labelled-counts", counts)
+    assert result.exit_code == 0, result.output
+    # 1/6 and 1/2; mean 1/3
+    assert json.loads(result.stdout)["weights"] == pytest.approx({"A": 0.5, "B": 1.5})
+
+
+@pytest.mark.parametrize("count", ["-1", "1.5", "NaN", "Infinity", '"many"'])
+def test_counts_of_the_labelled_are_whole_numbers(tmp_path, count):
+    counts = tmp_path / "counts.json"
+    counts.write_text(f'{{"A": {count}}}')
+    assert "counts.json" in said(ranked_by_frequency(tmp_path, "--labelled-counts", counts))
+
+
+def test_a_rule_without_what_it_needs_is_refused_without_an_empty_option_name(tmp_path):
+    good = tmp_path / "performance.json"
+    good.write_text('{"A": 0.9}')
+    text = said(
+        run(
+            *("rank", "--scores", scores_file(tmp_path), "--performance", good),
+            *("--rule", "reducible_error"),
+        )
+    )
+    assert text.strip().startswith("fair-strategy: rule reducible_error needs attainable")
+    assert "option ''" not in text
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StoreError("network file system"), 2),
+        (PermissionError(13, "Permission denied", "/x"), 2),
+        (OSError(28, "No space left on device", "/x"), 1),
+    ],
+    ids=["state", "input", "system"],
+)
+def test_what_a_verb_cannot_do_is_one_sentence(tmp_path, monkeypatch, error, code):
+    def fails(path):
+        raise error
+
+    monkeypatch.setattr(tables, "read_scores", fails)
+    result = run("rank", "--scores", tmp_path / "a", "--performance", tmp_path / "b")
+    assert result.exit_code == code
+    assert (getattr(error, "strerror", None) or str(error)) in result.stderr.replace("\n", " ")
+
+
+def test_training_into_a_file_is_refused(images, tmp_path):
+    out = tmp_path / "file"
+    out.write_text("kept")
+    assert "found a file" in said(run("train", "--images", images, "--out", out, "--steps", 1))
+    assert out.read_text() == "kept"
 
 
 @pytest.mark.filterwarnings("ignore")  # of mlflow and its dependencies
