@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 
 from fair_strategy.data.bids import check_id, check_tag
+from fair_strategy.host.clients import checked_client
 from fair_strategy.host.errors import readable_errors
 from fair_strategy.host.revision import Revision
 from fair_strategy.host.uploads import place_scan, suffix_of
-from fair_strategy.store import cases, scores
+from fair_strategy.store import cases
 from fair_strategy.store.cases import CaseRecord, LabelRecord
 from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows import desk
@@ -104,29 +105,24 @@ class StudyDatastore(Datastore):
         """Merge keys into a scan's info.
 
         Raises:
-            HTTPException: 404 for an unknown scan, 422 for a key that names a personal attribute.
+            HTTPException: 404 for an unknown scan; 422 for a key that names a personal attribute,
+                and while participants.tsv, which tells what is personal, cannot be read.
         """
-        columns = self.study.cohort().columns
-        personal = {name.lower() for name in columns} - {"participant_id"}
-        named = sorted(key for key in info if key.lower() in personal)
-        if named:
-            raise HTTPException(
-                422,
-                f"info {', '.join(map(repr, named))}: readers see image info, and must not see "
-                "personal attributes; they belong into participants.tsv",
-            )
         with readable_errors():
+            self._refuse_personal(info)
             cases.update_info(self.study.store, image_id, info)
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Put a new scan into the image folder; an existing one is never overwritten.
 
         Raises:
-            HTTPException: 422 if it cannot be read, if the id is taken, or if the folder is
-                read-only.
+            HTTPException: 422 if it cannot be read, if the id is taken, if the folder is
+                read-only, or for a key of the info that names a personal attribute.
         """
         with readable_errors():
             case_id = check_id(image_id)
+            if image_info:
+                self._refuse_personal(image_info)
             place_scan(self.study, case_id, Path(image_filename))
         if image_info:
             self.update_image_info(case_id, image_info)
@@ -194,7 +190,7 @@ class StudyDatastore(Datastore):
                 Path(label_filename),
                 tag=label_tag,
                 info=info,
-                client_id=str(info.get("client_id") or desk.SHARED_CLIENT),
+                client_id=checked_client(info.get("client_id")),
             )
         log.info("label %s saved for %s", label_tag, image_id)
         return image_id
@@ -290,14 +286,21 @@ class StudyDatastore(Datastore):
     def _encode(self) -> bytes:
         return json.dumps(self.json(), separators=(",", ":"), default=str).encode()
 
+    def _refuse_personal(self, info: Mapping[str, Any]) -> None:
+        columns = self.study.cohort().columns
+        personal = {name.lower() for name in columns} - {"participant_id"}
+        named = sorted(key for key in info if key.lower() in personal)
+        if named:
+            raise ValueError(
+                f"info {', '.join(map(repr, named))}: readers see image info, and must not see "
+                "personal attributes; they belong into participants.tsv"
+            )
+
     def _present(self) -> list[CaseRecord]:
         return [c for c in cases.cases(self.study.store) if c.present]
 
     def _predictions(self) -> set[str]:
-        current = scores.current_model(self.study.store)
-        if current is None:
-            return set()
-        return set(scores.scores(self.study.store, current.checksum, self.study.settings_hash))
+        return desk.predicted_ids(self.study)
 
     def _predicted(self, case_id: str) -> bool:
         return case_id in self._predictions()

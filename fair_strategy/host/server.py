@@ -5,10 +5,12 @@ import multiprocessing
 import os
 import signal
 import time
+from contextlib import suppress
 
 from fastapi import FastAPI
 
 from fair_strategy.config import HostSettings
+from fair_strategy.data.cohort import CohortError
 from fair_strategy.host.background import Background
 from fair_strategy.host.guard import Guard
 from fair_strategy.host.watcher import Watcher
@@ -46,7 +48,8 @@ def bring_up(study: Study) -> None:
     for note in prepare(study):
         log.warning(note)
     if plans.plan_head(study.store, ALWAYS_MADE) is None:
-        make_plans(study)
+        with suppress(CohortError):  # said by `prepare`; the loop plans once the table is mended
+            make_plans(study)
     plans.renew_all(study.store, now=time.monotonic(), lease_s=60.0 * study.settings.lease_minutes)
 
 

@@ -59,7 +59,7 @@ def next_case(
         client_id: who asks; asking again skips the scan that this client holds.
         now: monotonic time, s.
     Raises:
-        StudyError: for an unknown strategy.
+        StudyError: for an unknown strategy, or if no plan could be made yet.
     """
     if strategy not in STRATEGIES:
         raise StudyError(f"strategy {strategy!r}: expected one of {', '.join(STRATEGIES)}")
@@ -68,6 +68,10 @@ def next_case(
     if taken is None and strategy != ALWAYS_MADE:
         taken = _take(study, ALWAYS_MADE, client_id, now)
     if taken is None:
+        if plans.plan_head(study.store, ALWAYS_MADE) is None:
+            raise StudyError(
+                "no scan can be handed out yet; the study lead finds the reason in the server's log"
+            )
         return None
     shown = _stored(study, taken.case_id)
     if shown is not None:
