@@ -31,7 +31,7 @@ class HeadPool:
     box_mm: tuple[float, float, float] | None = None
 
 
-VALIDATION = HeadPool("heads-validation", 75001, 6, 1.5)
+VALIDATION = HeadPool("heads-validation", 75001, 3, 1.5)
 OVERVIEWS = HeadPool("heads-overviews", 76001, 160, 4.0)
 BOXES = HeadPool("heads-boxes", 77001, 100, 1.0, (100.0, 116.0, 100.0))
 WIDE = HeadPool("heads-wide", 78001, 6, 1.0, (140.0, 156.0, 140.0))

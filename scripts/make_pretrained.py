@@ -49,14 +49,14 @@ SEGMENTER_SETTINGS = TrainingSettings(
 
 # The second stage starts from trained weights: a lower rate, fewer steps.
 LOCALISER_HEADS = dataclasses.replace(
-    LOCALISER_SETTINGS, steps=400, learning_rate=1e-3, seed=3, save_every=50
+    LOCALISER_SETTINGS, steps=300, learning_rate=1e-3, seed=3, save_every=50
 )
 SEGMENTER_HEADS = dataclasses.replace(
     SEGMENTER_SETTINGS,
-    steps=900,
+    steps=700,
     learning_rate=5e-4,
     seed=4,
-    evaluate_every=150,
+    evaluate_every=175,
     save_every=50,
     workers=0,
 )

@@ -7,6 +7,9 @@ sample=studies/sample
 
 [ -d "$app" ] || { echo "No application in $app: start from the repository's own folder." >&2; exit 1; }
 
+# Before MONAI Label is imported: it fails with a stack where a package is too new for it.
+"$python" -m fair_strategy.host.versions
+
 if [ "$STUDIES" = "$sample" ]; then
     "$python" scripts/lay_out_sample.py sample-data/cohort "$sample"
 elif [ ! -d "$STUDIES" ]; then

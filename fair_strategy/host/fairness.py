@@ -27,7 +27,9 @@ from fair_strategy.acquisition.strategies import STRATEGIES
 from fair_strategy.config import HostSettings, StudySettings, parse_settings
 from fair_strategy.data import bids, formats
 from fair_strategy.data.bids import Scan
+from fair_strategy.data.cohort import CohortError
 from fair_strategy.host.network_output import ACTIVATIONS, Activation, predict_with
+from fair_strategy.host.sentences import sentence
 from fair_strategy.host.strategies import PlannedStrategy, StudyScoring
 from fair_strategy.host.worker import exclusive
 from fair_strategy.metrics.overlap import dice
@@ -36,7 +38,7 @@ from fair_strategy.store.cases import LabelRecord
 from fair_strategy.store.scores import ComparisonRecord, ModelRecord, ScoreRecord
 from fair_strategy.workflows.planning import make_plans, plan_is_stale
 from fair_strategy.workflows.scoring import assess
-from fair_strategy.workflows.study import Study, default_state_dir, open_study
+from fair_strategy.workflows.study import Study, StudyError, default_state_dir, open_study
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class Fairness:
         self._study = _open(Path(app.studies), app.conf or {}, segment)
         self._known: tuple[Any, ...] = ()
         self._hashed: tuple[tuple[str, int], str] | None = None
+        self._leases_renewed = False
 
     def strategies(self) -> dict[str, Strategy]:
         """Every strategy by its public name, `weighted_entropy` first."""
@@ -107,7 +110,11 @@ class Fairness:
         return {"compared": compared}
 
     def take_up(self) -> Study:
-        """The study, up to date with the app's datastore and model."""
+        """The study, up to date with the app's datastore and model.
+
+        Raises:
+            StudyError: if no plan can be made of participants.tsv; the log says why.
+        """
         datastore: Datastore = self._app.datastore()
         ids, labelled = datastore.list_images(), datastore.get_labeled_images()
         model = self._publish()
@@ -116,8 +123,28 @@ class Fairness:
             self._take_up_labels(datastore, set(labelled))
             self._known = (ids, labelled, model)
         if plans.plan_head(self._study.store, "random") is None:
-            make_plans(self._study)
+            self._first_plans()
         return self._study
+
+    def serve(self) -> Study:
+        """`take_up` for a reader's click, which comes to the server process alone.
+
+        The first one renews the leases: their times may belong to the clock of another boot.
+        """
+        if not self._leases_renewed:
+            lease_s = 60.0 * self._study.settings.lease_minutes
+            plans.renew_all(self._study.store, now=time.monotonic(), lease_s=lease_s)
+            self._leases_renewed = True
+        return self.take_up()
+
+    def _first_plans(self) -> None:
+        try:
+            make_plans(self._study)
+        except CohortError as error:
+            log.error("no plan: %s", sentence(error))
+            raise StudyError(
+                "participants.tsv cannot be used; the server's log says what to repair"
+            ) from None
 
     def _take_up_labels(self, datastore: Datastore, labelled: set[str]) -> None:
         store = self._study.store
@@ -213,7 +240,7 @@ class _Fresh(PlannedStrategy):
     """A planned strategy that takes up the app's datastore before it answers."""
 
     def __init__(self, name: str, fair: Fairness) -> None:
-        super().__init__(name, fair.take_up)
+        super().__init__(name, fair.serve)
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         answer = super().__call__(request, datastore)

@@ -13,6 +13,7 @@ from fair_strategy.config import HostSettings
 from fair_strategy.data.cohort import CohortError
 from fair_strategy.host.background import Background
 from fair_strategy.host.guard import Guard
+from fair_strategy.host.sentences import without_values
 from fair_strategy.host.watcher import Watcher
 from fair_strategy.store import ServerRunning, plans
 from fair_strategy.store.database import StateLock, backup, hold
@@ -46,7 +47,7 @@ def bring_up(study: Study) -> None:
     """
     backup(study.store)
     for note in prepare(study):
-        log.warning(note)
+        log.warning("%s", without_values(note))
     if plans.plan_head(study.store, ALWAYS_MADE) is None:
         with suppress(CohortError):  # said by `prepare`; the loop plans once the table is mended
             make_plans(study)

@@ -9,8 +9,9 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 
+from fair_strategy.host.clients import checked_client
 from fair_strategy.host.errors import readable_errors
-from fair_strategy.workflows.desk import SHARED_CLIENT, Handed, next_case
+from fair_strategy.workflows.desk import Handed, next_case
 from fair_strategy.workflows.study import Study
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,8 @@ class PlannedStrategy(Strategy):
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """The next scan for ``request["client_id"]``; only a note if nothing is left."""
         refuse_foreign_keys(request)
-        client_id = str(request.get("client_id") or SHARED_CLIENT)
         with readable_errors():
+            client_id = checked_client(request.get("client_id"))
             handed = next_case(self._study(), self.name, client_id)
         if handed is None:
             return {"note": "nothing left: every scan is labelled, or a colleague is working on it"}

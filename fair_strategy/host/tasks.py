@@ -7,7 +7,7 @@ not atomic, and a validation set that leaks into training.
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.interfaces.tasks.train import TrainTask
 
+from fair_strategy.host.clients import checked_client
 from fair_strategy.host.foreign import segment_file
 from fair_strategy.host.strategies import refuse_foreign_keys
 from fair_strategy.host.uploads import checked_suffix, suffix_of
@@ -60,14 +61,13 @@ class CaudateInfer(InferTask):
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """A copy of the mask, in the scan's own grid, and how it came about."""
         study, image = self._study(), request["image"]
+        client_id = request.get("client_id") and checked_client(request["client_id"])
         if isinstance(image, UploadedScan):
             scan = Path(image.path)
             target = _disposable(None, _suffix(request, scan.name))
             return target, segment_file(study, scan, Path(target))
         suffix = _suffix(request, cases.case(study.store, image).path.name)
-        path, described = desk.segmentation(
-            study, image, suffix, client_id=request.get("client_id")
-        )
+        path, described = desk.segmentation(study, image, suffix, client_id=client_id)
         return _disposable(path, suffix), described
 
 
@@ -115,19 +115,24 @@ class CaudateTrain(TrainTask):
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Train and publish; what is returned goes to MONAI Label's log and to readers."""
         refuse_foreign_keys(request, TRAIN_OPTIONS)
-        return train(self._study(), steps=_steps(request))
+        return train(self._study(), steps=checked_steps(request))
 
 
 _SHOWN = ("best_metric", "training_cases", "epoch", "steps", "total_time")
 
 
-def _steps(request: dict[str, Any]) -> int | None:
+def checked_steps(request: Mapping[str, Any]) -> int | None:
+    """How long to train, in steps; None for as long as the study's settings say.
+
+    Raises:
+        HTTPException: 422 for anything but a number of steps.
+    """
     text = request.get("train_steps")
     if text in (None, ""):
         return None
-    steps = int(text) if str(text).isdigit() else 0
+    steps = int(text) if str(text).isdecimal() else 0
     if not 1 <= steps <= 1_000_000:
-        raise HTTPException(422, f"train_steps: expected a number from 1 to 1000000, got {text!r}")
+        raise HTTPException(422, "train_steps: expected a number from 1 to 1000000")
     return steps
 
 

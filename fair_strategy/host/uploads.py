@@ -1,5 +1,6 @@
 """Files that come in over HTTP: their suffix, and a new scan's place in the image folder."""
 
+import logging
 import os
 import re
 import shutil
@@ -9,10 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from fair_strategy.data.cohort import CohortError
 from fair_strategy.data.volumes import read_image
+from fair_strategy.host.sentences import sentence
 from fair_strategy.store import cases
 from fair_strategy.workflows.intake import refresh
 from fair_strategy.workflows.study import Study, StudyError
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd")
 _BIDS_ID = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?(?:_[a-z]+-[A-Za-z0-9]+)*_T1w")
@@ -65,7 +70,11 @@ def place_scan(study: Study, case_id: str, file: Path) -> Path:
         raise StudyError(
             f"{case_id}{suffix}: cannot be put into the image folder ({error.strerror})"
         ) from error
-    refresh(study)
+    try:
+        refresh(study)
+    except CohortError as error:
+        # The scan is in its place; what is wrong elsewhere in the folder is not its sender's.
+        log.error("after %s was put in: %s", target.name, sentence(error))
     return target
 
 

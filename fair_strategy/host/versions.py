@@ -29,16 +29,23 @@ def check_versions(
     Raises:
         VersionsError: naming every package that does not fit, and the command that repairs it.
     """
-    wrong = [
-        f"{r.name} {found} (tested: {r.specifier})"
-        for r in _relevant(_requirements() if requirements is None else requirements)
-        if (found := installed(r.name)) and not r.specifier.contains(found, prereleases=True)
-    ]
+    relevant = _relevant(_requirements() if requirements is None else requirements)
+    wrong = [problem for r in relevant if (problem := _problem(r, installed))]
     if wrong:
         raise VersionsError(
-            f"installed, but not what the application was tested with: {'; '.join(sorted(wrong))}. "
+            f"not what the application was tested with: {'; '.join(sorted(wrong))}. "
             "Install the tested versions: pip install -c constraints.txt -e ."
         )
+
+
+def _problem(wanted: Requirement, installed: Callable[[str], str]) -> str:
+    try:
+        found = installed(wanted.name)
+    except metadata.PackageNotFoundError:
+        return f"{wanted.name} is missing (tested: {wanted.specifier})"
+    if wanted.specifier.contains(found, prereleases=True):
+        return ""
+    return f"{wanted.name} {found} (tested: {wanted.specifier})"
 
 
 def _requirements() -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fair_strategy.acquisition.strategies import NEEDS_SCORES, STRATEGIES
+from fair_strategy.data.cohort import CohortError
 from fair_strategy.data.volumes import write_image, write_mask
 from fair_strategy.store import cases, plans, predictions, scores
 from fair_strategy.store.cases import LabelRecord
@@ -195,7 +196,7 @@ def pending_work(study: Study) -> dict[str, Any]:
             "unscored": 0,
             "uncompared": 0,
             "train_due": False,
-            "plan_stale": plan_is_stale(study),
+            "plan_stale": _plan_stale(study),
         }
     unscored = len(scores.unscored(study.store, model.checksum, study.settings_hash))
     uncompared = len(scores.uncompared(study.store))
@@ -204,8 +205,15 @@ def pending_work(study: Study) -> dict[str, Any]:
         "unscored": unscored,
         "uncompared": uncompared,
         "train_due": due(study),
-        "plan_stale": plan_is_stale(study),
+        "plan_stale": _plan_stale(study),
     }
+
+
+def _plan_stale(study: Study) -> bool:
+    try:
+        return plan_is_stale(study)
+    except CohortError:  # no plan can be made of a broken table; all other work goes on
+        return False
 
 
 def _take(study: Study, strategy: str, client_id: str, now: float) -> Taken | None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import ClassVar
 
@@ -336,6 +337,18 @@ def test_versions_outside_of_the_tested_range_are_all_named_with_the_repair():
     wanted = ["monai>=1.5.2,<1.6", "mlflow<3.13", "pydicom<3", "rich>=13"]
     with pytest.raises(VersionsError, match=r"mlflow 3\.17\.0.*monai 1\.6\.1.*pip install"):
         check_versions(wanted, installed=have.__getitem__)
+
+
+def test_a_package_that_is_missing_is_named_with_the_repair():
+    with pytest.raises(VersionsError, match=r"monai is missing.*pip install"):
+        check_versions(["monai>=1.5.2"], installed=lambda _: metadata.version("no-such-package-"))
+
+
+def test_the_check_of_versions_comes_before_monai_label_is_started():
+    script = (Path(worker.__file__).parents[2] / "scripts" / "serve.sh").read_text()
+    check = script.index('"$python" -m fair_strategy.host.versions')
+    assert script.index("set -e") < check < script.index("lay_out_sample")
+    assert check < script.index("monailabel.main")
 
 
 def test_versions_inside_of_the_tested_range_pass():

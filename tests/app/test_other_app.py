@@ -1,11 +1,13 @@
 """Another MONAI Label app, with another network and label, gets fair strategies in three lines."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fastapi import HTTPException
 from monai.networks.nets import UNet
 from monai.transforms import (
     Activationsd,
@@ -22,7 +24,7 @@ from scipy.special import entr, softmax
 from fair_strategy.acquisition.strategies import STRATEGIES
 from fair_strategy.host.fairness import Fairness
 from fair_strategy.host.network_output import predict_with, probabilities
-from fair_strategy.store import scores
+from fair_strategy.store import plans, scores
 from fair_strategy.workflows.performance import study_performance
 from tests.app import cohorts
 
@@ -189,6 +191,37 @@ def test_scores_are_the_entropy_of_the_networks_softmax(app):
         logits = app._infers["spleen"].network.eval()(torch.from_numpy(scaled)[None, None])[0]
     expected = entr(softmax(logits.numpy().astype(np.float64), axis=0)).sum(axis=0).mean()
     assert found.entropies["entropy"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_leases_are_renewed_once_by_the_first_click_on_a_started_server(app, monkeypatch):
+    renewed = []
+    real = plans.renew_all
+    monkeypatch.setattr(plans, "renew_all", lambda *a, **k: renewed.append(1) or real(*a, **k))
+    app.scoring({"method": "weighted_entropy"})
+    assert renewed == []  # MONAI Label scores in a process of its own, beside the server
+    for name in ("a", "b"):
+        app.next_sample({"strategy": "weighted_entropy", "client_id": name})
+    assert renewed == [1]
+
+
+def test_a_lease_of_a_clock_that_is_gone_does_not_hold_a_scan_for_ever(app, flat):
+    held = app.next_sample({"strategy": "random", "client_id": "a"})["id"]
+    store = app.fair.take_up().store
+    with store.transaction() as connection:  # the machine had been up for a year
+        connection.execute("UPDATE leases SET expires_at = expires_at + 3e7")
+    again = other_app(flat)
+    again.next_sample({"strategy": "random", "client_id": "b"})
+    lease = plans.lease_of(store, held)
+    assert lease.expires_at <= time.monotonic() + 3600
+
+
+def test_a_table_that_cannot_be_used_is_told_to_readers_without_its_values(app, flat, caplog):
+    (flat / "participants.tsv").write_text("participant_id\tage\ns1\t431\ns1\t431\n")
+    with pytest.raises(HTTPException, match=r"participants\.tsv cannot be used") as refused:
+        app.next_sample({"strategy": "random", "client_id": "a"})
+    assert refused.value.status_code == 422
+    assert "participants.tsv line 3" in caplog.text
+    assert "431" not in caplog.text + refused.value.detail
 
 
 def test_an_activation_that_is_not_stated_right_is_an_error_and_never_guessed(flat):

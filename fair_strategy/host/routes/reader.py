@@ -127,6 +127,22 @@ def download_image(image: str, user: User = MAY_READ) -> FileResponse:
     return answer
 
 
+@router.put("/datastore/image/info")
+def update_image_info(
+    image: str, info: Annotated[str, Form()] = "{}", user: User = MAY_ANNOTATE
+) -> None:
+    """Merge keys into a scan's info."""
+    app_instance().datastore().update_image_info(image, _info(info, user))
+
+
+@router.put("/datastore/label/info")
+def update_label_info(
+    label: str, tag: str, info: Annotated[str, Form()] = "{}", user: User = MAY_ANNOTATE
+) -> None:
+    """Merge keys into a label's info."""
+    app_instance().datastore().update_label_info(label, tag, _info(info, user))
+
+
 @contextmanager
 def _scan(
     app: Any, image: str, session_id: str, file: UploadFile | None
@@ -146,14 +162,19 @@ def _scan(
         raise HTTPException(422, "expected an image id, a file or a session, got none of them")
 
 
-def _from_client(params: str) -> dict[str, Any]:
+def _from_client(text: str, name: str = "params") -> dict[str, Any]:
     try:
-        given = json.loads(params or "{}")
+        given = json.loads(text or "{}")
     except json.JSONDecodeError as error:
-        raise HTTPException(422, f"params: expected JSON, {error}") from error
+        raise HTTPException(422, f"{name}: expected JSON, {error}") from error
     if not isinstance(given, Mapping):
-        raise HTTPException(422, "params: expected a JSON object")
+        raise HTTPException(422, f"{name}: expected a JSON object")
     return dict(given)
+
+
+def _info(text: str, user: User) -> dict[str, Any]:
+    sent_by = _user_name(user)
+    return {**_from_client(text, "info"), **({"user": sent_by} if sent_by else {})}
 
 
 def _user_name(user: User) -> str | None:

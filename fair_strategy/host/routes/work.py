@@ -14,7 +14,7 @@ from monailabel.interfaces.utils.app import app_instance
 
 from fair_strategy.host.errors import readable_errors
 from fair_strategy.host.strategies import refuse_foreign_keys
-from fair_strategy.host.tasks import TRAIN_OPTIONS
+from fair_strategy.host.tasks import TRAIN_OPTIONS, checked_steps
 from fair_strategy.learning.checkpoint import load_model
 from fair_strategy.workflows.models import publish
 
@@ -36,6 +36,7 @@ def train(
     """Start a round of training; options that belong to the study are refused at once."""
     _known(model, app_instance().info()["trainers"])
     refuse_foreign_keys(params or {}, TRAIN_OPTIONS)
+    checked_steps(params or {})
     with readable_errors():
         return stock_train.run_model(model, params, run_sync, enqueue)
 

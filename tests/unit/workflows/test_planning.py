@@ -179,3 +179,10 @@ def test_counts_weigh_where_no_performance_is_needed(make_study):
     # 2 labels of A, none of B: 1/2 and 1/1, mean 3/4
     plan = plans.latest_plan(study.store, "balanced_random")
     assert plan.weights == pytest.approx({"A": 2 / 3, "B": 4 / 3})
+
+
+def test_a_table_that_breaks_while_the_study_runs_leaves_plan_and_other_work_alone(make_study):
+    study = scored(make_study("AABB"))
+    (study.images_dir / "participants.tsv").write_text("participant_id\nsub-01\nsub-01\n")
+    assert pending_work(study)["plan_stale"] is False
+    assert next_case(study, "weighted_entropy", "anna").served_by == "weighted_entropy"
