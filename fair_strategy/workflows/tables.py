@@ -35,8 +35,10 @@ ENTROPIES = (
     "per_boundary",
     "mutual_information",
 )
-KEY = ("case_id", "fingerprint", "model", "settings")
-COLUMNS = ("case_id", "subject_id", "subgroup", *ENTROPIES, "volume_mm3", "flags", *KEY[1:])
+COLUMNS = (
+    *("case_id", "subject_id", "subgroup", *ENTROPIES, "volume_mm3", "flags"),
+    *("fingerprint", "model", "settings"),
+)
 
 
 @dataclass(frozen=True)
@@ -260,8 +262,8 @@ def _check_row(row: Mapping[str, str], where: str) -> None:
             ) from None
 
 
-def _key(row: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(row[name] for name in KEY)
+def _key(row: Mapping[str, str]) -> tuple[str, str, str, str]:
+    return row["case_id"], row["fingerprint"], row["model"], row["settings"]
 
 
 def _entropies(row: Mapping[str, str]) -> dict[str, float]:
