@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from fastapi import HTTPException
 from monailabel.interfaces.exception import MONAILabelException
 
+from fair_strategy.data.cohort import CohortError
 from fair_strategy.host.sentences import sentence
 from fair_strategy.store import StoreError
 
@@ -24,6 +25,18 @@ def readable_errors() -> Iterator[None]:
         raise HTTPException(422, sentence(error)) from error
     except MONAILabelException as error:
         raise HTTPException(422, error.msg) from error
+
+
+@contextmanager
+def no_values_in_stacks() -> Iterator[None]:
+    """Raise a CohortError anew without what it quotes of the table.
+
+    For tasks that MONAI Label runs: it logs a failed one's stack and shows it to readers.
+    """
+    try:
+        yield
+    except CohortError as error:
+        raise CohortError(sentence(error)) from None
 
 
 def _not_found(error: LookupError) -> str:

@@ -10,7 +10,7 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from fair_strategy.host.clients import checked_client
-from fair_strategy.host.errors import readable_errors
+from fair_strategy.host.errors import no_values_in_stacks, readable_errors
 from fair_strategy.workflows.desk import Handed, next_case
 from fair_strategy.workflows.study import Study
 
@@ -76,7 +76,8 @@ class StudyScoring(ScoringMethod):
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Counts only: MONAI Label writes this answer to its log and shows it to readers."""
         refuse_foreign_keys(request)
-        return self._work()
+        with no_values_in_stacks():
+            return self._work()
 
 
 def reply(handed: Handed) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.interfaces.tasks.train import TrainTask
 
 from fair_strategy.host.clients import checked_client
+from fair_strategy.host.errors import no_values_in_stacks
 from fair_strategy.host.foreign import segment_file
 from fair_strategy.host.strategies import refuse_foreign_keys
 from fair_strategy.host.uploads import checked_suffix, suffix_of
@@ -115,7 +116,8 @@ class CaudateTrain(TrainTask):
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Train and publish; what is returned goes to MONAI Label's log and to readers."""
         refuse_foreign_keys(request, TRAIN_OPTIONS)
-        return train(self._study(), steps=checked_steps(request))
+        with no_values_in_stacks():
+            return train(self._study(), steps=checked_steps(request))
 
 
 _SHOWN = ("best_metric", "training_cases", "epoch", "steps", "total_time")

@@ -2,6 +2,7 @@
 
 import json
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,14 @@ def test_a_table_that_cannot_be_used_is_told_to_readers_without_its_values(app, 
     assert refused.value.status_code == 422
     assert "participants.tsv line 3" in caplog.text
     assert "431" not in caplog.text + refused.value.detail
+
+
+def test_a_scoring_run_that_the_table_stops_shows_none_of_its_values(app, flat):
+    app.next_sample({"strategy": "random", "client_id": "a"})
+    (flat / "participants.tsv").write_text("sub-01,431\nsub-02,431\n")
+    with pytest.raises(ValueError, match="separated by tabs") as stopped:
+        app.scoring({"method": "weighted_entropy"})
+    assert "431" not in "".join(traceback.format_exception(stopped.value))
 
 
 def test_an_activation_that_is_not_stated_right_is_an_error_and_never_guessed(flat):
