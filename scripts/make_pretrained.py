@@ -1,9 +1,11 @@
-"""Makes the shipped model: brains -> localiser -> segmenter, then both on heads too.
+"""Makes the shipped model: brains -> localiser -> segmenter, then the localiser on heads too.
 
     python scripts/make_pretrained.py --work DIR --out apps/fair_caudate/model/pretrained.pt
 
-First both networks learn synthetic brains alone; then they go on, at a lower rate, with brains
-and heads (skull, scalp, neck; T1-like and random contrast; cropped fields of view) mixed.
+First both networks learn synthetic brains alone; then the localiser goes on, at a lower rate, with
+brains and heads (skull, scalp, neck; T1-like and random contrast; cropped fields of view) mixed.
+With --segmenter-on-heads the segmenter does so too; 700 steps of that lost about 0.01 of Dice on
+T1-like heads and on brains, so what ships goes without.
 Every stage leaves its result in the work folder and is skipped when it is there, so an
 interrupted run goes on where it stopped.
 """
@@ -351,6 +353,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--segmenter-on-heads", action="store_true")
     arguments = parser.parse_args()
     work = arguments.work
     subjects = {pool.name: generate(work / "subjects", pool) for pool in POOLS}
@@ -358,7 +361,15 @@ def main() -> None:
         pool.name: generate_heads(work / "subjects", pool, effect_range_mm=EFFECT_RANGE_MM)
         for pool in HEAD_POOLS
     }
-    trained = train_on_heads(work, subjects, *train_on_brains(work, subjects))
+    localiser, segmenter = train_on_brains(work, subjects)
+    overviews = subjects["overviews"] + subjects["heads-overviews"]
+    localiser = retrain_localiser(work, localiser, overviews)
+    if arguments.segmenter_on_heads:
+        trained = retrain_segmenter_on_heads(work, subjects, localiser, segmenter)
+    else:
+        trained = work / "pretrained.pt"
+        trained.unlink(missing_ok=True)
+        save_model(with_localiser(load_model(segmenter), localiser), trained)
     write_atomically(arguments.out, trained.read_bytes())
     arguments.out.chmod(0o644)
 
@@ -370,17 +381,15 @@ def train_on_brains(work: Path, subjects: dict[str, list[Path]]) -> tuple[Path, 
     return localiser, train_segmenter(work, localiser, boxes, brains, validation)
 
 
-def train_on_heads(
+def retrain_segmenter_on_heads(
     work: Path, subjects: dict[str, list[Path]], localiser: Path, segmenter: Path
 ) -> Path:
-    """The second stage, from the first one's weights."""
-    overviews = subjects["overviews"] + subjects["heads-overviews"]
-    retrained = retrain_localiser(work, localiser, overviews)
+    """The segmenter's second stage, from the first one's weights."""
     prepared = prepared_boxes(
         subjects["boxes"] + subjects["heads-boxes"], subjects["brains"] + subjects["heads-wide"]
     )
     validation = subjects["validation"] + subjects["heads-validation"]
-    return retrain_segmenter(work, segmenter, retrained, prepared, validation)
+    return retrain_segmenter(work, segmenter, localiser, prepared, validation)
 
 
 if __name__ == "__main__":
