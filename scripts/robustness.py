@@ -292,9 +292,10 @@ def page(lines: list[str], model: Model, heads: int) -> str:
     head = f"""# Robustness of the shipped model
 
 Made by `python scripts/robustness.py --work DIR --heads {heads}`, model `{model.checksum[:12]}`.
-Synthetic heads of seed {SEED}, which no training saw. Each row changes one thing of the row
-*neutral* (an upright head, 1.3 mm, RAS, uncropped), on the same {heads} heads. *As generated* draws
-everything at once.
+Synthetic heads of seed {SEED}: no training saw them, but the rows *as generated* and *rotation
+about R, -20°* took part in choosing between two fine-tuned models. Each row changes one thing
+of the row *neutral* (an upright head, 1.3 mm, RAS, uncropped), on the same {heads} heads. *As
+generated* draws everything at once.
 
 *Rigid copy* is the median Dice of the atlas region put onto the true centre of mass: what a
 network must beat. *Failed* counts Dice below {FAILED}; *localised* counts scans that went through
