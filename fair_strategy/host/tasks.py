@@ -4,11 +4,13 @@ Derived from the abstract tasks: the basic ones bring a second inference loop, a
 not atomic, and a validation set that leaks into training.
 """
 
+import atexit
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +145,23 @@ def _suffix(request: dict[str, Any], name: str) -> str:
     return checked_suffix(str(asked)) if asked else suffix_of(name) or ".nii.gz"
 
 
+@cache
+def _outbox() -> str:
+    """A folder of this process alone.
+
+    A client on this machine stores a result under its own name, by default in the common folder
+    for temporary files: there it would be the very file that MONAI Label deletes.
+    """
+    folder = tempfile.mkdtemp(prefix="caudate-results-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def _disposable(content: Path | bytes | None, suffix: str) -> str:
     """A temporary file, or copy: MONAI Label deletes what an inference task returns."""
-    with tempfile.NamedTemporaryFile(prefix="caudate-", suffix=suffix, delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        prefix="caudate-", suffix=suffix, dir=_outbox(), delete=False
+    ) as file:
         if isinstance(content, Path):
             with open(content, "rb") as source:
                 shutil.copyfileobj(source, file)

@@ -6,6 +6,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -109,6 +111,15 @@ def test_an_inference_leaves_what_the_study_keeps_in_place(scored):
         scored.client("again").infer("caudate", "sub-03_T1w", {})
     assert before
     assert sorted((scored.state / "predictions").rglob("*.npz")) == before
+
+
+def test_a_client_that_shares_the_servers_temporary_folder_keeps_its_result(scored):
+    client = scored.client("again")
+    client._tmpdir = tempfile.gettempdir()
+    file, _ = client.infer("caudate", "sub-03_T1w", {})
+    time.sleep(0.5)  # the server deletes its own copy after the reply
+    assert Path(file).exists()
+    Path(file).unlink()
 
 
 def test_a_scan_that_is_sent_along_is_segmented_on_its_own_grid(scored):
