@@ -39,8 +39,7 @@ def kinds(index: int) -> Iterator[tuple[str, HeadParameters]]:
 def measured(model: Model, head: Head) -> tuple[float, float, bool, bool]:
     """Dice, trust, whether localised, whether nearer to the right side than to the truth."""
     prediction = predict(model, Volume(head.image, head.affine))
-    mask = np.zeros(prediction.shape, bool)
-    mask[prediction.box] = prediction.probability >= 0.5
+    mask = prediction.whole_mask()
     wrong = False
     if mask.any():
         found, true = (

@@ -49,8 +49,7 @@ def measure(model: Model, image: Volume, label: Mask, group: str = "") -> Seen:
     started = time.perf_counter()
     prediction = predict(model, image)
     seconds = time.perf_counter() - started
-    mask = np.zeros(prediction.shape, dtype=bool)
-    mask[prediction.box] = prediction.probability >= 0.5
+    mask = prediction.whole_mask()
     reference, spacing = label.array > 0, spacing_mm(image.affine)
     voxel_ml = float(np.prod(spacing)) / 1000
     return Seen(

@@ -197,8 +197,7 @@ def measure(
     started = time.process_time()
     prediction = predict(model, volume)
     seconds = time.process_time() - started
-    mask = np.zeros(prediction.shape, bool)
-    mask[prediction.box] = prediction.probability >= 0.5
+    mask = prediction.whole_mask()
     rigid = rigid_copy(truth, volume.affine)
     return Measured(
         dice=dice(mask, truth),
@@ -269,8 +268,7 @@ def template_row(model: Model, name: str, volume: Volume) -> str:
         >= 0.5
     )
     prediction = predict(model, volume)
-    mask = np.zeros(prediction.shape, bool)
-    mask[prediction.box] = prediction.probability >= 0.5
+    mask = prediction.whole_mask()
     distance = average_surface_distance_mm(mask, truth, spacing_mm(volume.affine))
     return f"| {name} | 1 | {dice(mask, truth):.3f} | | {distance:.2f} | | | {prediction.route} | |"
 

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fair_strategy.data.volumes import read_image, write_mask
 from fair_strategy.learning.inference import predict
 from fair_strategy.workflows.models import current_model
@@ -19,8 +17,7 @@ def segment_file(study: Study, scan: Path, target: Path) -> dict[str, Any]:
     """
     model = current_model(study)
     prediction = predict(model, read_image(scan))
-    mask = np.zeros(prediction.shape, dtype=np.uint8)
-    mask[prediction.box] = prediction.probability >= 0.5
+    mask = prediction.whole_mask()
     write_mask(target, mask, prediction.affine)
     return {
         "label_names": {LABEL: 1},

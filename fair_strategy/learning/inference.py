@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
-from scipy.special import entr
 from torch import nn
 
+from fair_strategy.acquisition.entropy import mutual_information, predictive_entropy
 from fair_strategy.data.grids import Shape
 from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
@@ -84,6 +84,12 @@ class Prediction:
     route: Route
     trust: float
     head_centre_mm: tuple[float, float, float] | None
+
+    def whole_mask(self) -> NDArray[np.bool_]:
+        """The mask on the whole grid of the scan, `shape`; False outside of the box."""
+        mask = np.zeros(self.shape, dtype=np.bool_)
+        mask[self.box] = self.probability >= 0.5
+        return mask
 
 
 def predict(model: Model, volume: Volume, *, passes: int = 1, seed: int = 0) -> Prediction:
@@ -213,11 +219,10 @@ def _in_own_grid(
     own = box_grid(box, affine)
     drawn = [resample(m, grid.affine, own)[0].clamp(0, 1).cpu().numpy() for m in maps]
     probability = np.mean(drawn, axis=0, dtype=np.float32)
-    entropy = _entropy(probability)
+    entropy = predictive_entropy(_two_classes(probability[None])).astype(np.float32)
     information = None
     if len(drawn) > 1:
-        expected = np.mean([_entropy(p) for p in drawn], axis=0, dtype=np.float32)
-        information = np.maximum(entropy - expected, 0.0)
+        information = mutual_information(_two_classes(np.stack(drawn))).astype(np.float32)
     return Prediction(
         shape=(i, j, k),
         affine=affine,
@@ -248,5 +253,6 @@ def _kept(maps: list[torch.Tensor], grid: Grid, window: Shape) -> Grid:
     return box_grid(box_around(around.corners_mm, grid.shape, grid.affine), grid.affine)
 
 
-def _entropy(probability: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (entr(probability) + entr(1.0 - probability)).astype(np.float32)
+def _two_classes(foreground: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(R, I, J, K) probability of the foreground -> (R, 2, I, J, K), the background first."""
+    return np.stack([1.0 - foreground, foreground], axis=1)

@@ -198,8 +198,7 @@ def _dice(model: Model, case: TrainingCase) -> float:
     image, label = _load(case)
     reference = match_grid(label.array, label.affine, image.array.shape, image.affine)
     prediction = predict(model, image)
-    mask = np.zeros(image.array.shape, dtype=bool)
-    mask[prediction.box] = prediction.probability >= 0.5
+    mask = prediction.whole_mask()
     return dice(mask, reference > 0)
 
 

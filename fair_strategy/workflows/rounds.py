@@ -178,8 +178,7 @@ def _compare_fold(study: Study, result: TrainingResult, subjects: Collection[str
         if record.subject_id not in subjects:
             continue
         prediction = predict(model, read_image(record.path))
-        predicted = np.zeros(prediction.shape, bool)
-        predicted[prediction.box] = prediction.probability >= 0.5
+        predicted = prediction.whole_mask()
         compared = comparison(
             label, predicted, model=result.checksum, spacing=spacing_mm(prediction.affine)
         )

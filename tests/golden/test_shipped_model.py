@@ -72,8 +72,7 @@ def oblique_affine(degrees):
 
 def agreement(model, volume, mask):
     prediction = predict(model, volume)
-    predicted = np.zeros(prediction.shape, bool)
-    predicted[prediction.box] = prediction.probability >= 0.5
+    predicted = prediction.whole_mask()
     return dice(predicted, mask), predicted, prediction
 
 
