@@ -1,10 +1,14 @@
+import nibabel
 import numpy as np
 import pytest
 
 from fair_strategy.data.volumes import read_mask
 from fair_strategy.store import cases, predictions, scores
 from fair_strategy.workflows import scoring
+from fair_strategy.workflows.desk import next_case
+from fair_strategy.workflows.intake import refresh
 from fair_strategy.workflows.models import current_model
+from fair_strategy.workflows.planning import make_plans
 from fair_strategy.workflows.scoring import ensure_prediction, score_study
 from tests.helpers import AFFINE, SHAPE, blob
 
@@ -46,7 +50,6 @@ def test_an_unreadable_volume_is_left_out_and_the_run_goes_on(make_study):
     study = make_study("AAB")
     broken = study.images_dir / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
     broken.write_bytes(broken.read_bytes()[:200])
-    from fair_strategy.workflows.intake import refresh
 
     refresh(study)
     report = score_study(study)
@@ -57,7 +60,6 @@ def test_an_unreadable_volume_is_left_out_and_the_run_goes_on(make_study):
 
 def test_a_replaced_file_is_scored_again(make_study):
     from fair_strategy.data.volumes import write_image
-    from fair_strategy.workflows.intake import refresh
 
     study = make_study("AA")
     score_study(study)
@@ -77,7 +79,6 @@ def test_a_prediction_made_for_one_reader_is_a_score_too(make_study):
 
 
 def test_masks_found_in_the_folder_become_labels_once(make_study):
-    from fair_strategy.workflows.intake import refresh
 
     study = make_study("AAB", labelled=2)
     assert cases.labelled_ids(study.store) == ["sub-01_T1w", "sub-02_T1w"]
@@ -106,3 +107,26 @@ def test_a_volume_that_the_network_cannot_take_is_left_out_and_the_run_goes_on(
     report = score_study(study)
     assert report.scored == 2
     assert "can't allocate memory" in report.unreadable["sub-01_T1w"]
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        (np.ones((*SHAPE, 3), np.float32), "3"),
+        (np.full(SHAPE, np.nan, np.float32), "NaN"),
+        (np.zeros(SHAPE, np.float32), "every voxel is zero"),
+    ],
+)
+def test_a_bad_scan_is_named_and_neither_scoring_nor_next_sample_stops(make_study, array, sentence):
+    study = make_study("AAB")
+    path = study.images_dir / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(array, AFFINE), path)
+    refresh(study)
+    report = score_study(study)
+    make_plans(study)
+    assert report.scored == 2
+    assert sentence in report.unreadable["sub-02_T1w"]
+    assert path.name in report.unreadable["sub-02_T1w"]
+    handed = {next_case(study, "weighted_entropy", f"reader-{i}").case_id for i in range(2)}
+    assert handed == {"sub-01_T1w", "sub-03_T1w"}
+    assert next_case(study, "weighted_entropy", "reader-3") is None
