@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from make_pretrained import CUTS, without_structure
+from pretraining_cases import CUTS, without_structure
 
 from fair_strategy.data.synthetic.head import Head, HeadParameters, draw_head, render_head
 from fair_strategy.data.volumes import Mask, Volume

@@ -28,22 +28,29 @@ class HeadPool:
     seed: int
     heads: int
     voxel_mm: float
+    contrast: str = "t1"
     box_mm: tuple[float, float, float] | None = None
 
 
-VALIDATION = HeadPool("heads-validation", 75001, 3, 1.5)
-OVERVIEWS = HeadPool("heads-overviews", 76001, 160, 4.0)
-BOXES = HeadPool("heads-boxes", 77001, 100, 1.0, (100.0, 116.0, 100.0))
-WIDE = HeadPool("heads-wide", 78001, 6, 1.0, (140.0, 156.0, 140.0))
-HEAD_POOLS = (VALIDATION, OVERVIEWS, BOXES, WIDE)
+NEAR_MM, WIDE_MM = (100.0, 116.0, 100.0), (140.0, 156.0, 140.0)
+HEAD_POOLS = (
+    HeadPool("heads-validation", 85001, 5, 1.5),
+    HeadPool("random-validation", 85101, 5, 1.5, "random"),
+    HeadPool("heads-overviews", 86001, 160, 4.0),
+    HeadPool("random-overviews", 86101, 360, 4.0, "random"),
+    HeadPool("heads-boxes", 87001, 140, 1.0, box_mm=NEAR_MM),
+    HeadPool("random-boxes", 87101, 280, 1.0, "random", NEAR_MM),
+    HeadPool("heads-wide", 88001, 8, 1.0, box_mm=WIDE_MM),
+    HeadPool("random-wide", 88101, 8, 1.0, "random", WIDE_MM),
+)
 
 
 def head_parameters(
     pool: HeadPool, index: int, *, effect_range_mm: tuple[float, float]
 ) -> HeadParameters:
-    """A head of no group: two in five of random contrast, one in four without skull."""
+    """A head of no group; one in four without skull."""
     rng = np.random.default_rng([pool.seed, index, 99])
-    head = draw_head(pool.seed, index, contrast="random" if index % 5 in (1, 3) else "t1")
+    head = draw_head(pool.seed, index, contrast=pool.contrast)
     person = dataclasses.replace(head.person, effect_mm=float(rng.uniform(*effect_range_mm)))
     scan = head.scan
     if pool.box_mm is not None:  # inference draws a cropped field out; a black wall is not seen
