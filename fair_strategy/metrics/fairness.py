@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
+from fair_strategy.metrics.checks import as_labels
+
 Aggregate = Callable[[NDArray[np.float64]], float]
 EQUITY_VARIANTS = ("fairseg", "std")
 
@@ -94,8 +96,19 @@ def gap(
     References:
         For two groups the fairness gap of Mehta et al. 2023, arXiv:2303.03242.
     """
-    means = _group_means(scores, groups, aggregate)
-    return max(means.values()) - min(means.values())
+    return float(gap_of_means(list(_group_means(scores, groups, aggregate).values())))
+
+
+def gap_of_means(means: ArrayLike) -> NDArray[np.float64]:
+    """Best group's mean minus worst group's mean, of many sets of group means at once.
+
+    Args:
+        means: (..., G), a mean a group on the last axis, e.g. of resampled cases.
+    Returns:
+        (...): the `gap` of each; NaN where a mean is.
+    """
+    values = np.asarray(means, dtype=np.float64)
+    return values.max(axis=-1) - values.min(axis=-1)
 
 
 def worst_group(
@@ -203,15 +216,33 @@ def equity_scaled(
     References:
         "fairseg": Tian et al. 2024, arXiv:2311.02189. "std": Jin et al. 2024, arXiv:2407.00983.
     """
-    if variant not in EQUITY_VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(EQUITY_VARIANTS)}, got {variant!r}")
     unit = _unit_scores(scores)
     means = np.array(list(_group_means(unit, groups, aggregate).values()))
     overall = float(aggregate(unit))
-    disparity = np.abs(means - overall).sum() if variant == "fairseg" else means.std()
-    if higher_is_better:
-        return float(overall / (1.0 + disparity))
-    return float(1.0 - (1.0 - overall) / (1.0 + disparity))
+    if not higher_is_better:  # |D_g - D| and the standard deviation are the same for 1 - D
+        return float(1.0 - equity_of_means(1.0 - means, 1.0 - overall, variant=variant))
+    return float(equity_of_means(means, overall, variant=variant))
+
+
+def equity_of_means(
+    means: ArrayLike, overall: ArrayLike, *, variant: str = "fairseg"
+) -> NDArray[np.float64]:
+    """Overall score divided by 1 + disparity, of many sets of group means at once.
+
+    Args:
+        means: (..., G), a mean a group on the last axis, in [0, 1], higher is better.
+        overall: (...), the score over all cases of each set.
+        variant: as in `equity_scaled`.
+    Returns:
+        (...): the `equity_scaled` of each; NaN where a mean is.
+    Raises:
+        ValueError: for another variant.
+    """
+    if variant not in EQUITY_VARIANTS:
+        raise ValueError(f"variant must be one of {', '.join(EQUITY_VARIANTS)}, got {variant!r}")
+    values, whole = np.asarray(means, np.float64), np.asarray(overall, np.float64)
+    distances = np.abs(values - whole[..., None]).sum(axis=-1)
+    return whole / (1.0 + (distances if variant == "fairseg" else values.std(axis=-1)))
 
 
 def gap_null(
@@ -261,10 +292,10 @@ def labelled_scores(
             is None or NaN.
     """
     values = np.asarray(scores, dtype=np.float64)
-    names = [_label(label, position) for position, label in enumerate(groups)]
-    if values.ndim != 1 or values.size != len(names):
+    labels = as_labels(groups, n=len(groups))
+    if values.ndim != 1 or values.size != labels.size:
         raise ValueError(
-            f"scores and groups must be as many, got shape {values.shape} and {len(names)} labels"
+            f"scores and groups must be as many, got shape {values.shape} and {labels.size} labels"
         )
     if values.size == 0:
         raise ValueError("scores are empty; give one score and one subgroup a case")
@@ -274,7 +305,7 @@ def labelled_scores(
             f"{missing} of {values.size} scores are NaN and {infinite} are infinite; "
             "drop these cases first, and say how many"
         )
-    return values, np.array(names, dtype=np.str_)
+    return values, labels
 
 
 def t_interval(centre: float, standard_error: float, n: int, level: float) -> tuple[float, float]:
@@ -289,12 +320,6 @@ def t_interval(centre: float, standard_error: float, n: int, level: float) -> tu
         return float("nan"), float("nan")
     half = float(stdtrit(n - 1, 0.5 + level / 2)) * standard_error
     return centre - half, centre + half
-
-
-def _label(label: object, position: int) -> str:
-    if label is None or (isinstance(label, float) and np.isnan(label)):
-        raise ValueError(f"the label of case {position} is {label!r}; name it, or 'unknown'")
-    return str(label)
 
 
 def _group_means(

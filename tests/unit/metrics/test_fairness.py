@@ -8,9 +8,11 @@ from scipy import stats
 from fair_strategy.metrics import fairness
 from fair_strategy.metrics.fairness import (
     by_group,
+    equity_of_means,
     equity_scaled,
     gap,
     gap_null,
+    gap_of_means,
     root_mean,
     skewed_error_ratio,
     standard_deviation,
@@ -243,3 +245,14 @@ def test_scores_are_not_written_into():
         measure(scores, GROUPS)
     gap_null(scores, GROUPS, rng=np.random.default_rng(0), draws=3)
     assert scores.tolist() == SCORES
+
+
+@pytest.mark.parametrize("variant", ["fairseg", "std"])
+def test_many_sets_of_means_at_once_give_what_each_gives_alone(rng, variant) -> None:
+    sets = rng.uniform(0.2, 0.9, (5, 3, 4))  # each group has one case, which is its mean
+    gaps, equity = gap_of_means(sets), equity_of_means(sets, sets.mean(-1), variant=variant)
+    assert gaps.shape == equity.shape == (5, 3)
+    for i, j in np.ndindex(5, 3):
+        assert gaps[i, j] == gap(sets[i, j], "abcd")
+        alone = equity_scaled(sets[i, j], "abcd", variant=variant)
+        assert equity[i, j] == pytest.approx(alone, rel=1e-12)
