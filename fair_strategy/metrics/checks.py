@@ -1,9 +1,12 @@
 """Checks of arguments that several measures share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+_RANGE_TOLERANCE = 1e-6
 
 
 def as_mask(mask: ArrayLike, *, name: str = "mask", ndim: int | None = None) -> NDArray[np.bool_]:
@@ -39,10 +42,7 @@ def as_mask_pair(
     """
     a = as_mask(first, name=names[0], ndim=ndim)
     b = as_mask(second, name=names[1], ndim=ndim)
-    if a.shape != b.shape:
-        raise ValueError(
-            f"{names[0]} and {names[1]} must have one shape, got {a.shape} and {b.shape}"
-        )
+    same_shape(a, b, names=names)
     return a, b
 
 
@@ -80,3 +80,97 @@ def bounding_box(mask: NDArray[np.bool_], *, pad: Sequence[int] = (0, 0, 0)) -> 
         used = np.flatnonzero(mask.any(axis=others))
         box.append(slice(max(int(used[0]) - extra, 0), min(int(used[-1]) + 1 + extra, size)))
     return tuple(box)
+
+
+def as_finite(
+    values: ArrayLike, *, name: str, ndim: int | None = None, low: float | None = None
+) -> NDArray[np.float64]:
+    """The values in float64, at least one, all finite.
+
+    Args:
+        values: bool, integers or floats, of any shape.
+        name: how the error calls them, in the plural.
+        ndim: the rank they must have; None for any.
+        low: the smallest value they may have; None for any.
+    Raises:
+        ValueError: if there are none, if one is NaN or infinite or below `low`, or for another
+            rank.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be numbers, got dtype {array.dtype}")
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} axes, got shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name} are empty (shape {array.shape}); give at least one")
+    array = array.astype(np.float64)
+    missing, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
+    if missing or infinite:
+        raise ValueError(
+            f"{missing} of {array.size} {name} are NaN and {infinite} are infinite; "
+            "drop these first, and say how many"
+        )
+    if low is not None and array.min() < low:
+        raise ValueError(f"{name} must be {low:g} or more, got {array.min():g}")
+    return array
+
+
+def as_within(
+    values: ArrayLike,
+    limits: tuple[float, float],
+    *,
+    name: str,
+    hint: str = "",
+    ndim: int | None = None,
+) -> NDArray[np.float64]:
+    """The values in float64, all within the limits.
+
+    What a float32 softmax exceeds by its rounding (a millionth of the range) is cut off.
+
+    Args:
+        values: as in `as_finite`.
+        limits: (lowest, highest), both allowed.
+        name: how the error calls them, in the plural.
+        hint: what to do, for the end of the error.
+        ndim: the rank they must have; None for any.
+    Raises:
+        ValueError: as `as_finite`, or if a value lies outside the limits.
+    """
+    array = as_finite(values, name=name, ndim=ndim)
+    low, high = limits
+    slack = _RANGE_TOLERANCE * (high - low)
+    if array.min() < low - slack or array.max() > high + slack:
+        raise ValueError(
+            f"{name} must lie in [{low:g}, {high:g}], got {array.min():g} to {array.max():g}{hint}"
+        )
+    return np.clip(array, low, high)
+
+
+def as_labels(groups: Iterable[object], *, n: int, name: str = "values") -> NDArray[np.str_]:
+    """Subgroup labels as text, (n,).
+
+    Raises:
+        ValueError: if there are not n of them, or one is None or NaN.
+    """
+    labels = [_label(label, position) for position, label in enumerate(groups)]
+    if len(labels) != n:
+        raise ValueError(f"{name} and groups must be as many, got {n} and {len(labels)} labels")
+    return np.array(labels, dtype=np.str_)
+
+
+def same_shape(first: NDArray[Any], second: NDArray[Any], *, names: tuple[str, str]) -> None:
+    """Nothing, for two arrays of one shape.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if first.shape != second.shape:
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have one shape, got {first.shape} and {second.shape}"
+        )
+
+
+def _label(label: object, position: int) -> str:
+    if label is None or (isinstance(label, float) and np.isnan(label)):
+        raise ValueError(f"the label of case {position} is {label!r}; name it, or 'unknown'")
+    return str(label)
