@@ -8,7 +8,7 @@ says, or where the content fills one window or two anyway, the window slides ove
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
@@ -22,6 +22,7 @@ from fair_strategy.acquisition.entropy import mutual_information, predictive_ent
 from fair_strategy.data.grids import Shape
 from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
+from fair_strategy.learning.features import collected_features, mean_features
 from fair_strategy.learning.grids import (
     Grid,
     box_around,
@@ -73,6 +74,8 @@ class Prediction:
         trust: of the localiser, in [0, 1]; 1 where there was nothing to find because the
             content fills one or two windows, 0 without a localiser.
         head_centre_mm: RAS; None if the scan does not show a whole head.
+        features: (C,) float32, the segmenter's deepest level, mean over voxels, windows and
+            passes; None if the network does not report it.
     """
 
     shape: tuple[int, int, int]
@@ -84,6 +87,7 @@ class Prediction:
     route: Route
     trust: float
     head_centre_mm: tuple[float, float, float] | None
+    features: NDArray[np.float32] | None = None
 
     def whole_mask(self) -> NDArray[np.bool_]:
         """The mask on the whole grid of the scan, `shape`; False outside of the box."""
@@ -123,8 +127,10 @@ def predict(model: Model, volume: Volume, *, passes: int = 1, seed: int = 0) -> 
         # A field of view that ends in tissue is drawn out: a black wall beside the structure
         # costs 0.1 of Dice. Brain-extracted scans end in zeros anyway.
         region = resample(image, affine, grid, pool=True, outside="border")
-        maps = _passes(model, region, passes, seed)
-        return _in_own_grid(maps, grid, volume, seen, model.window, (location.trust, route))
+        with collected_features() as collected:
+            maps = _passes(model, region, passes, seed)
+        found = _in_own_grid(maps, grid, volume, seen, model.window, (location.trust, route))
+        return replace(found, features=mean_features(collected))
 
 
 def _route(model: Model, seen: Overview) -> tuple[Location, Route]:

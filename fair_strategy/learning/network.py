@@ -11,6 +11,8 @@ from monai.networks.nets import UNet
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from fair_strategy.learning.features import report_features
+
 CLASSES = 2
 
 
@@ -74,7 +76,7 @@ def build_network(arguments: NetworkArguments) -> nn.Module:
     References:
         Ronneberger et al. 2015, arXiv:1505.04597; Kerfoot et al. 2018 for MONAI's layout.
     """
-    return UNet(
+    network = UNet(
         spatial_dims=3,
         in_channels=1,
         out_channels=CLASSES,
@@ -84,6 +86,8 @@ def build_network(arguments: NetworkArguments) -> nn.Module:
         norm="INSTANCE",
         dropout=arguments.dropout,
     )
+    report_features(network)
+    return network
 
 
 def enable_dropout(network: nn.Module) -> int:
