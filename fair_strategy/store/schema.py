@@ -120,4 +120,7 @@ _FIRST = (
             WHERE labels.case_id = cases.case_id AND labels.tag = 'final')""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+# Float16, little-endian; null where the model gave none, and for scores of before.
+_FEATURES = ("ALTER TABLE scores ADD COLUMN features BLOB",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FEATURES)

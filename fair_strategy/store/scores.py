@@ -5,6 +5,9 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from fair_strategy.store.comparisons import (  # noqa: F401 - found here by callers
     ComparisonRecord,
     add_comparison,
@@ -21,6 +24,8 @@ from fair_strategy.store.models import (  # noqa: F401 - found here by callers
     models,
     publish,
 )
+
+_FLOAT16 = np.dtype("<f2")
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,18 @@ class ScoreRecord:
     created_at: float
 
 
-def add_score(store: Store, record: ScoreRecord) -> None:
-    """Add a score, or replace the one of the same key."""
+def add_score(store: Store, record: ScoreRecord, *, features: ArrayLike | None = None) -> None:
+    """Add a score, or replace the one of the same key.
+
+    Args:
+        features: (D,), what the model makes of the case; kept in float16, beyond its range at its
+            limits. None if there are none.
+    """
     with store.transaction() as connection:
         connection.execute(
             """INSERT OR REPLACE INTO scores (case_id, fingerprint, model, settings_hash,
-            entropies, volume_mm3, flags, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+            entropies, volume_mm3, flags, created_at, features)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
             (
                 record.case_id,
                 record.fingerprint,
@@ -59,6 +70,7 @@ def add_score(store: Store, record: ScoreRecord) -> None:
                 number_or_null(record.volume_mm3),
                 to_json(record.flags),
                 record.created_at,
+                None if features is None else _to_float16(features).tobytes(),
             ),
         )
 
@@ -66,11 +78,22 @@ def add_score(store: Store, record: ScoreRecord) -> None:
 def scores(store: Store, model: str, settings_hash: str) -> dict[str, ScoreRecord]:
     """Scores by case id under a model and settings, of the files as they are now."""
     rows = store.read().execute(
-        """SELECT scores.* FROM scores JOIN cases USING (case_id, fingerprint)
+        """SELECT case_id, fingerprint, model, settings_hash, entropies, volume_mm3, flags,
+        created_at FROM scores JOIN cases USING (case_id, fingerprint)
         WHERE model = ? AND settings_hash = ? ORDER BY case_id""",
         (model, settings_hash),
     )
     return {row["case_id"]: _record(row) for row in rows}
+
+
+def features(store: Store, model: str, settings_hash: str) -> dict[str, NDArray[np.float16]]:
+    """Features (D,) by case id, as `scores`; a case that was scored without has none."""
+    rows = store.read().execute(
+        """SELECT case_id, features FROM scores JOIN cases USING (case_id, fingerprint)
+        WHERE model = ? AND settings_hash = ? AND features IS NOT NULL ORDER BY case_id""",
+        (model, settings_hash),
+    )
+    return {row["case_id"]: np.frombuffer(row["features"], dtype=_FLOAT16) for row in rows}
 
 
 def count_scores(store: Store, model: str, settings_hash: str) -> int:
@@ -101,6 +124,11 @@ def unscored(store: Store, model: str, settings_hash: str) -> list[str]:
         (model, settings_hash),
     )
     return [row["case_id"] for row in rows]
+
+
+def _to_float16(features: ArrayLike) -> NDArray[np.float16]:
+    limits = np.finfo(np.float16)
+    return np.clip(np.asarray(features), limits.min, limits.max).astype(_FLOAT16)
 
 
 def _record(row: sqlite3.Row) -> ScoreRecord:

@@ -182,6 +182,7 @@ def predict_case(
             flags=assessment.flags,
             created_at=time.time(),
         ),
+        features=prediction.features,
     )
     return stored
 

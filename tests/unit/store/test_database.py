@@ -6,11 +6,12 @@ import pickle
 import sqlite3
 import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from fair_strategy.store import Store, StoreError, cases, database
+from fair_strategy.store import Store, StoreError, cases, database, scores
 from fair_strategy.store.settings import (
     current_settings,
     get_value,
@@ -53,6 +54,30 @@ def test_a_store_never_creates_the_database_that_it_was_told_exists(tmp_path):
     with pytest.raises(sqlite3.OperationalError, match="unable to open"):
         Store(tmp_path / "nowhere.sqlite3").read()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_of_the_first_release_keeps_its_scores_and_takes_features(state_dir):
+    path = prepare_directory(state_dir) / database.DATABASE_NAME
+    with closing(sqlite3.connect(path)) as old:
+        for statement in database.MIGRATIONS[0]:
+            old.execute(statement)
+        old.execute(
+            "INSERT INTO cases (case_id, subject_id, path, fingerprint) VALUES "
+            "('c0', 's0', '/c0.nii', '10-1')"
+        )
+        old.execute(
+            "INSERT INTO scores VALUES ('m', 'h', 'c0', '10-1', '{\"roi\": 0.25}', 4000.0,"
+            " '[\"volume\"]', 2.0)"
+        )
+        old.execute("PRAGMA user_version = 1")
+        old.commit()
+    store = Store.open(state_dir)
+    assert pragma(store, "user_version") == len(database.MIGRATIONS)
+    (kept,) = scores.scores(store, "m", "h").values()
+    assert (kept.entropies, kept.volume_mm3, kept.flags) == ({"roi": 0.25}, 4000.0, ("volume",))
+    assert scores.features(store, "m", "h") == {}
+    scores.add_score(store, kept, features=[0.5, 1.0])
+    assert scores.features(store, "m", "h")["c0"].tolist() == [0.5, 1.0]
 
 
 def test_each_thread_has_a_connection_of_its_own(empty):

@@ -90,6 +90,30 @@ def test_scoring_a_case_again_replaces_its_score(study):
     assert scores.count_scores(study.store, "model-a", "margin 5") == 1
 
 
+def test_features_come_back_in_half_precision_and_only_where_there_are_any(study):
+    scores.add_score(study.store, score("c0"), features=np.array([0.1, -2.5, 1e6], np.float32))
+    scores.add_score(study.store, score("c1"))
+    found = scores.features(study.store, "model-a", "margin 5")
+    assert list(found) == ["c0"]
+    assert found["c0"].dtype == np.float16
+    # 0.1 has no exact half: the nearest is 1638 / 2^14; 65504 is the largest there is.
+    assert found["c0"].tolist() == [1638 / 2**14, -2.5, 65504.0]
+    assert scores.features(study.store, "model-b", "margin 5") == {}
+
+
+def test_features_of_a_replaced_file_are_not_served(study):
+    scores.add_score(study.store, score("c0"), features=[1.0])
+    scores.add_score(study.store, score("c1"), features=[2.0])
+    cases.sync(study.store, [*study.scans("c1"), *study.scans("c0", fingerprint="10-2")])
+    assert list(scores.features(study.store, "model-a", "margin 5")) == ["c1"]
+
+
+def test_a_case_that_is_scored_again_without_features_has_none(study):
+    scores.add_score(study.store, score(), features=[1.0])
+    scores.add_score(study.store, score())
+    assert scores.features(study.store, "model-a", "margin 5") == {}
+
+
 def test_unscored_are_the_cases_that_can_be_read_labelled_or_not(study):
     study.save("c0")
     cases.mark_unreadable(study.store, "c1", "10-1", "truncated")
