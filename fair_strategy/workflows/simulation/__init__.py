@@ -1,0 +1,1 @@
+"""Active learning played through with a simulated annotator, by the server's own functions."""
