@@ -210,8 +210,8 @@ def average_calibration_error(
     Raises:
         ValueError: as `calibration_counts`.
     References:
-        Neumann et al. 2018, NeurIPS workshop on machine learning for intelligent transportation;
-        Jungo et al. 2020, doi:10.3389/fnins.2020.00282.
+        Neumann, Zisserman and Vedaldi 2018, Relaxed softmax, NeurIPS workshop on machine learning
+        for intelligent transportation systems.
     """
     return calibration_counts(confidence, correct, bins=bins).average_error()
 
