@@ -15,6 +15,7 @@ from fair_strategy.workflows.simulation.analysis_statistics import (
 from fair_strategy.workflows.simulation.analysis_tables import RUN, SETTING, WHOLE_POOL
 
 NAN = float("nan")
+Record = dict[Any, Any]
 
 
 def measures_by_round(rounds: pd.DataFrame) -> pd.DataFrame:
@@ -31,8 +32,8 @@ def measures_by_round(rounds: pd.DataFrame) -> pd.DataFrame:
         seed; NaN without one; may be negative), ser, equity_fairseg, equity_std, overall_mm,
         gap_mm. NaN where a group has no value.
     """
-    tests: dict[tuple[object, ...], list[dict[str, Any]]] = {}
-    for record in map(dict[str, Any], rounds.to_dict("records")):
+    tests: dict[tuple[object, ...], list[Record]] = {}
+    for record in rounds.to_dict("records"):
         tests.setdefault(tuple(record[name] for name in (*RUN, "round")), []).append(record)
     rows = []
     for key, groups in sorted(tests.items()):
@@ -90,7 +91,7 @@ def composition(rounds: pd.DataFrame) -> pd.DataFrame:
     return means.assign(share=means.labelled / means.n_labelled).reset_index()
 
 
-def _dice_measures(groups: list[dict[str, Any]]) -> dict[str, object]:
+def _dice_measures(groups: list[Record]) -> dict[str, object]:
     if not _known(groups, "dice"):
         names = ("overall", "worst", "gap", "ser", "equity_fairseg", "equity_std")
         return dict.fromkeys(names, NAN) | {"worst_group": ""}
@@ -107,7 +108,7 @@ def _dice_measures(groups: list[dict[str, Any]]) -> dict[str, object]:
     }
 
 
-def _distance_measures(groups: list[dict[str, Any]]) -> dict[str, float]:
+def _distance_measures(groups: list[Record]) -> dict[str, float]:
     if not _known(groups, "surface_distance_mm"):
         return {"overall_mm": NAN, "gap_mm": NAN}
     distances, labels = _in_proportion(groups, "surface_distance_mm")
@@ -117,13 +118,11 @@ def _distance_measures(groups: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def _known(groups: list[dict[str, Any]], name: str) -> bool:
+def _known(groups: list[Record], name: str) -> bool:
     return all(group["n_test"] > 0 and not np.isnan(group[name]) for group in groups)
 
 
-def _in_proportion(
-    groups: list[dict[str, Any]], name: str
-) -> tuple[NDArray[np.float64], list[str]]:
+def _in_proportion(groups: list[Record], name: str) -> tuple[NDArray[np.float64], list[str]]:
     """Group means, each as often as its share of the cases asks: the same means with fewer values.
 
     A group's mean repeated n times and its n cases have the same mean, alone and among others.
