@@ -1,11 +1,14 @@
 """The order in which cases are served."""
 
+import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+_BATCHES_BEFORE = 1000  # a plan starts after a random number of batches below this
 
 REASONS = ("", "implausible", "audit", "quota", "validation")
 
@@ -66,9 +69,12 @@ def rank(
     - not yet scored: the cases of NaN entropy, in random order.
 
     Quotas: the numbers of a batch's cases per group follow weight_g / sum of the weights over the
-    groups that still have cases (largest remainder); between two models the head would otherwise be
-    of one group only. Audit slots: every so-manieth place by utility goes to a case drawn uniformly
-    from what is left of a group, the group being drawn by the same quotas.
+    groups that still have cases; between two models the head would otherwise be of one group only.
+    What rounding to whole cases gives or takes is carried over to the next batch, and the first one
+    starts as if after a random number of others: so a group whose share of one batch is less than a
+    case gets it over several batches, or plans. Audit slots: one place of so many by utility, from
+    a random one on, goes to a case drawn uniformly from what is left of a group, the group being
+    drawn by the same quotas.
 
     Args:
         candidates: with unique ids; the order does not matter.
@@ -165,14 +171,20 @@ class _Queues:
         for case in sorted(cases, key=lambda c: (c.utility, c.case_entropy)):
             self._cases[case.subgroup].append(case)  # ascending, so that the best pops cheaply
         self._random = {c.case_id: place for place, c in enumerate(cases)}
+        self._owed: dict[str, float] = {}
 
     def drain(self, *, quota_batch: int | None, audit_every: int | None) -> list[RankedCase]:
         order: list[RankedCase] = []
         total = sum(map(len, self._cases.values()))
+        # A plan may be replaced before its first audit slot is reached: that must not be the rule.
+        phase = int(self._rng.integers(audit_every)) if audit_every else 0
+        if quota_batch is not None:
+            endless = dict.fromkeys(self._cases, sys.maxsize)
+            self._quotas(quota_batch * int(self._rng.integers(_BATCHES_BEFORE)), endless)
         while len(order) < total:
             # Without quotas an audit's group is drawn at its own place, from all that is left.
             size = min(quota_batch or (1 if audit_every else total), total - len(order))
-            places = range(len(order) + 1, len(order) + size + 1)
+            places = range(phase + len(order), phase + len(order) + size)
             audits = [bool(audit_every) and place % (audit_every or 1) == 0 for place in places]
             order += self._batch(audits, with_quotas=quota_batch is not None)
         return order
@@ -181,12 +193,19 @@ class _Queues:
         """One batch; the groups of its audit slots are drawn before its best cases are taken."""
         left = {group: len(cases) for group, cases in sorted(self._cases.items()) if cases}
         size = len(audits)
-        slots = quotas(size, self._weights, left, self._rng) if with_quotas else left
+        slots = self._quotas(size, left) if with_quotas else left
         audit_groups = self._draw_audit_groups(sum(audits), slots, by_slots=with_quotas)
         return [
             self._take_any(audit_groups.pop()) if is_audit else self._take_best(slots)
             for is_audit in audits
         ]
+
+    def _quotas(self, size: int, left: dict[str, int]) -> dict[str, int]:
+        """The batch's quotas; the fractions of places that they leave are owed to the next."""
+        slots = quotas(size, self._weights, left, self._rng, owed=self._owed)
+        for group, share in exact_shares(size, self._weights, left).items():
+            self._owed[group] = self._owed.get(group, 0.0) + share - slots[group]
+        return slots
 
     def _draw_audit_groups(
         self, number: int, slots: dict[str, int], *, by_slots: bool
@@ -218,7 +237,12 @@ class _Queues:
 
 
 def quotas(
-    size: int, weights: Mapping[str, float], left: Mapping[str, int], rng: np.random.Generator
+    size: int,
+    weights: Mapping[str, float],
+    left: Mapping[str, int],
+    rng: np.random.Generator,
+    *,
+    owed: Mapping[str, float] | None = None,
 ) -> dict[str, int]:
     """A batch's places shared out among the groups by weight, by largest remainder.
 
@@ -227,37 +251,51 @@ def quotas(
         weights: of the groups.
         left: cases that each group still has; no group gets more, the rest goes to the others.
         rng: breaks ties of equal remainders.
+        owed: places that earlier batches owe a group (below 0: gave it in advance), added to its
+            share; a group that is missing is owed nothing.
     Returns:
         Places a group, with sum min(size, sum of left). Groups of weight 0 get places only when no
         other group has cases, and then equally.
     """
-    result = dict.fromkeys(sorted(left), 0)
-    waiting = [group for group in result if left[group] > 0]
-    while waiting:
-        exact = dict(zip(waiting, size * _shares(weights, waiting), strict=True))
-        full = [group for group in waiting if exact[group] >= left[group]]
-        if not full:
-            result.update(_largest_remainder(exact, size, rng))
-            break
-        for group in full:
-            result[group] = left[group]
-            size -= left[group]
-        waiting = [group for group in waiting if group not in full]
+    exact = exact_shares(size, weights, left)
+    result = dict.fromkeys(exact, 0)
+    due = {g: share + (owed or {}).get(g, 0.0) for g, share in exact.items() if share > 0}
+    ties = dict(zip(due, rng.permutation(len(due)).tolist(), strict=True))
+    # Whole places first, in one step, as far as nobody gets more than is there.
+    for group, places in due.items():
+        result[group] = min(max(int(np.floor(round(places, 9))), 0), left[group])
+    missing = min(size, sum(left.values())) - sum(result.values())
+    while missing:
+        step = 1 if missing > 0 else -1
+        free = [g for g in due if 0 <= result[g] + step <= left[g]]
+        # Rounded, so that equal remainders tie.
+        group = max(free, key=lambda g: (step * round(due[g] - result[g], 9), ties[g]))
+        result[group] += step
+        missing -= step
     return result
 
 
-def _largest_remainder(
-    exact: Mapping[str, float], size: int, rng: np.random.Generator
-) -> dict[str, int]:
-    # Rounded, so that 2.9999999999999996 of 3 counts as 3 and equal remainders tie.
-    whole = {group: int(np.floor(round(share, 9))) for group, share in exact.items()}
-    ties = dict(zip(exact, rng.permutation(len(exact)).tolist(), strict=True))
-    by_remainder = sorted(
-        exact, key=lambda group: (-round(exact[group] - whole[group], 9), ties[group])
-    )
-    for group in by_remainder[: size - sum(whole.values())]:
-        whole[group] += 1
-    return whole
+def exact_shares(
+    size: int, weights: Mapping[str, float], left: Mapping[str, int]
+) -> dict[str, float]:
+    """A batch's places shared out by weight, as fractions; arguments as in `quotas`.
+
+    Returns:
+        Places a group, sorted by name, at most `left`, with sum min(size, sum of left).
+    """
+    result = dict.fromkeys(sorted(left), 0.0)
+    waiting = [group for group in result if left[group] > 0]
+    rest = float(size)
+    while waiting:
+        exact = dict(zip(waiting, (rest * _shares(weights, waiting)).tolist(), strict=True))
+        full = [group for group in waiting if exact[group] >= left[group]]
+        if not full:
+            return result | exact
+        for group in full:
+            result[group] = float(left[group])
+            rest -= left[group]
+        waiting = [group for group in waiting if group not in full]
+    return result
 
 
 def _shares(weights: Mapping[str, float], names: list[str]) -> NDArray[np.float64]:

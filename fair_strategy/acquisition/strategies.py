@@ -3,12 +3,18 @@
 Server, command line and simulation all call these; none has an order of its own.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
+from fair_strategy.acquisition.diversity import k_center_greedy, random_batches
+from fair_strategy.acquisition.pool import (
+    MUTUAL_INFORMATION,
+    WHOLE_VOLUME,
+    Pool,
+    PoolCase,
+)
 from fair_strategy.acquisition.selection import (
     Candidate,
     RankedCase,
@@ -16,79 +22,22 @@ from fair_strategy.acquisition.selection import (
     rank,
 )
 
-WHOLE_VOLUME = "entropy"
-"""Score of standard entropy sampling: the mean over the whole field of view."""
+CORE_SET_PICKS = 256
+"""So many places of a plan of `core_set` are picked one by one; more than readers take from one."""
 
-
-@dataclass(frozen=True)
-class PoolCase:
-    """One candidate with everything that a strategy may look at.
-
-    Attributes:
-        entropies: name of a case entropy -> value in nats; empty if the case has no score yet.
-        flags: why its prediction is implausible; empty if it is not.
-    """
-
-    case_id: str
-    subgroup: str
-    entropies: Mapping[str, float]
-    flags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Pool:
-    """The unlabelled cases and the state of the study at one moment.
-
-    Attributes:
-        cases: the candidates, in any order.
-        weights: subgroup -> weight, mean 1.
-        masked_score: which case entropy inside the ROI is used.
-        quota_batch: batch size in which the weights act as quotas; 0 for plain utility.
-        audit_every: one place of so many is drawn at random; 0 for none.
-        first: cases handed out before all others (the frozen validation set).
-    """
-
-    cases: tuple[PoolCase, ...]
-    weights: Mapping[str, float]
-    masked_score: str = "masked_mean"
-    quota_batch: int = 0
-    audit_every: int = 0
-    first: frozenset[str] = frozenset()
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values from which `from_json` rebuilds this pool."""
-        return {
-            "cases": [
-                [c.case_id, c.subgroup, dict(c.entropies), list(c.flags)] for c in self.cases
-            ],
-            "weights": dict(self.weights),
-            "masked_score": self.masked_score,
-            "quota_batch": self.quota_batch,
-            "audit_every": self.audit_every,
-            "first": sorted(self.first),
-        }
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> "Pool":
-        """The pool that `to_json` described."""
-        cases = tuple(PoolCase(i, g, dict(e), tuple(f)) for i, g, e, f in plain["cases"])
-        return cls(
-            cases=cases,
-            weights=dict(plain["weights"]),
-            masked_score=plain["masked_score"],
-            quota_batch=plain["quota_batch"],
-            audit_every=plain["audit_every"],
-            first=frozenset(plain["first"]),
-        )
-
+BATCH_SIZE = 10
+"""Of `stochastic_batches` in a study without `quota_batch`."""
 
 Order = Callable[[Pool, np.random.Generator], list[RankedCase]]
 
 
 def weighted_entropy(pool: Pool, rng: np.random.Generator) -> list[RankedCase]:
-    """Cases by weight of their subgroup x entropy inside the ROI, with quotas and audit slots."""
+    """Cases by weight of their subgroup x entropy, with quotas and audit slots.
+
+    The entropy is that of the ROI, or of the whole volume, as `pool.weighted_score` says.
+    """
     return rank(
-        _candidates(pool, pool.masked_score),
+        _candidates(pool, pool.weighted_score or pool.masked_score),
         pool.weights,
         rng=rng,
         quota_batch=pool.quota_batch or None,
@@ -110,15 +59,73 @@ def entropy(pool: Pool, rng: np.random.Generator) -> list[RankedCase]:
 
 def balanced_random_order(pool: Pool, rng: np.random.Generator) -> list[RankedCase]:
     """Cases at random, the subgroups in turn: the honest baseline for fairness."""
-    cases = sorted((c for c in pool.cases if c.case_id not in pool.first), key=_case_id)
+    cases = _others(pool)
     order = balanced_random([c.case_id for c in cases], [c.subgroup for c in cases], rng=rng)
     return _without_scores(pool, rng, order)
 
 
 def random_order(pool: Pool, rng: np.random.Generator) -> list[RankedCase]:
     """Cases at random, each as likely as any other."""
-    rest = sorted(c.case_id for c in pool.cases if c.case_id not in pool.first)
-    return _without_scores(pool, rng, [rest[i] for i in rng.permutation(len(rest))])
+    rest = _others(pool)
+    return _without_scores(pool, rng, [rest[i].case_id for i in rng.permutation(len(rest))])
+
+
+def bald(pool: Pool, rng: np.random.Generator) -> list[RankedCase]:
+    """Cases by mutual information inside the ROI: where stochastic passes disagree, each certain.
+
+    References:
+        Houlsby et al. 2011, arXiv:1112.5745; Gal et al. 2017, arXiv:1703.02910.
+    """
+    return rank(_candidates(pool, MUTUAL_INFORMATION), _uniform(pool), rng=rng, first=pool.first)
+
+
+def core_set(pool: Pool, rng: np.random.Generator) -> list[RankedCase]:
+    """Cases that the labelled ones cover worst: greedy k-center on the network's features.
+
+    The first `CORE_SET_PICKS` are picked one by one, the others follow by distance; the utility is
+    the distance to the nearest centre. Cases without features come last, at random.
+
+    References:
+        Sener and Savarese 2018, arXiv:1708.00489.
+    """
+    cases = {c.case_id: c for c in _others(pool)}
+    rows = [n for n, case_id in enumerate(pool.features.case_ids) if case_id in cases]
+    known = [cases[pool.features.case_ids[n]] for n in rows]
+    order, distances = k_center_greedy(
+        pool.features.rows[rows], pool.labelled_features.rows, count=CORE_SET_PICKS, rng=rng
+    )
+    ranked = [
+        _unweighted(known[n], float("nan"), float(distance), "")
+        for n, distance in zip(order, distances, strict=True)
+    ]
+    return [*_first(pool, rng), *ranked, *_at_random(cases.values(), ranked, rng)]
+
+
+def stochastic_batches(pool: Pool, rng: np.random.Generator) -> list[RankedCase]:
+    """Random batches, the batch of the highest mean entropy inside the ROI first.
+
+    The size of a batch is the pool's, or `BATCH_SIZE`. An incomplete batch comes after the others,
+    cases without a score come last. The utility is the mean of the batch; where an implausible
+    prediction has less than the pool's largest entropy, that one stands in.
+
+    References:
+        Gaillochet, Desrosiers and Lombaert 2023, Medical Image Analysis 90, 102958,
+        arXiv:2301.07670.
+    """
+    cases = _others(pool)
+    values = np.array([_score(c, pool.masked_score) for c in cases], dtype=np.float64)
+    if not np.isnan(values).all():
+        values[[bool(c.flags) for c in cases]] = np.nanmax(values)
+    scored = np.flatnonzero(~np.isnan(values))
+    size = pool.quota_batch or BATCH_SIZE
+    batches = [scored[drawn] for drawn in random_batches(size, len(scored), rng)]
+    batches.sort(key=lambda batch: (len(batch) < size, -values[batch].mean()))
+    ranked = [
+        _unweighted(cases[n], _score(cases[n], pool.masked_score), float(values[batch].mean()), "")
+        for batch in batches
+        for n in batch
+    ]
+    return [*_first(pool, rng), *ranked, *_at_random(cases, ranked, rng)]
 
 
 STRATEGIES: Mapping[str, Order] = {
@@ -127,15 +134,37 @@ STRATEGIES: Mapping[str, Order] = {
     "entropy": entropy,
     "balanced_random": balanced_random_order,
     "random": random_order,
+    "bald": bald,
+    "core_set": core_set,
+    "stochastic_batches": stochastic_batches,
 }
 """Every strategy by its public name; the first is the default."""
 
-NEEDS_SCORES = frozenset({"weighted_entropy", "masked_entropy", "entropy"})
+NEEDS_SCORES = frozenset(STRATEGIES) - {"balanced_random", "random"}
 """Strategies that mean nothing before the pool was scored."""
+
+NEEDS_PASSES = frozenset({"bald"})
+"""Strategies that compare stochastic passes: one pass has no mutual information."""
+
+NEEDS_FEATURES = frozenset({"core_set"})
+"""Strategies that look at the pool's features."""
+
+
+def can_order(strategy: str, pool: Pool) -> bool:
+    """Whether the pool holds what the strategy needs, for one case at least."""
+    if strategy in NEEDS_PASSES:
+        return any(MUTUAL_INFORMATION in c.entropies for c in pool.cases)
+    if strategy in NEEDS_FEATURES:
+        return len(pool.features) > 0
+    return strategy not in NEEDS_SCORES or any(c.entropies for c in pool.cases)
 
 
 def _case_id(case: PoolCase) -> str:
     return case.case_id
+
+
+def _others(pool: Pool) -> list[PoolCase]:
+    return sorted((c for c in pool.cases if c.case_id not in pool.first), key=_case_id)
 
 
 def _uniform(pool: Pool) -> dict[str, float]:
@@ -157,10 +186,25 @@ def _score(case: PoolCase, name: str) -> float:
 
 def _without_scores(pool: Pool, rng: np.random.Generator, order: list[str]) -> list[RankedCase]:
     by_id = {case.case_id: case for case in pool.cases}
-    first = sorted(pool.first & by_id.keys())
-    first = [first[i] for i in rng.permutation(len(first))]
     nan = float("nan")
-    return [
-        RankedCase(i, by_id[i].subgroup, nan, 1.0, nan, "validation" if i in pool.first else "")
-        for i in first + order
-    ]
+    return [*_first(pool, rng), *(_unweighted(by_id[i], nan, nan, "") for i in order)]
+
+
+def _first(pool: Pool, rng: np.random.Generator) -> list[RankedCase]:
+    nan = float("nan")
+    first = sorted((c for c in pool.cases if c.case_id in pool.first), key=_case_id)
+    return [_unweighted(first[i], nan, nan, "validation") for i in rng.permutation(len(first))]
+
+
+def _at_random(
+    cases: Iterable[PoolCase], ranked: list[RankedCase], rng: np.random.Generator
+) -> list[RankedCase]:
+    """Those of the cases that are not ranked."""
+    done = {row.case_id for row in ranked}
+    rest = sorted((c for c in cases if c.case_id not in done), key=_case_id)
+    nan = float("nan")
+    return [_unweighted(rest[i], nan, nan, "") for i in rng.permutation(len(rest))]
+
+
+def _unweighted(case: PoolCase, score: float, utility: float, reason: str) -> RankedCase:
+    return RankedCase(case.case_id, case.subgroup, score, 1.0, utility, reason)

@@ -1,15 +1,25 @@
 """One suite that every query strategy passes."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fair_strategy.acquisition.strategies import (
-    NEEDS_SCORES,
-    STRATEGIES,
+from fair_strategy.acquisition.pool import (
+    MUTUAL_INFORMATION,
     WHOLE_VOLUME,
+    Features,
     Pool,
     PoolCase,
+)
+from fair_strategy.acquisition.strategies import (
+    NEEDS_FEATURES,
+    NEEDS_PASSES,
+    NEEDS_SCORES,
+    STRATEGIES,
+    can_order,
 )
 
 every_strategy = pytest.mark.parametrize("name", STRATEGIES)
@@ -20,13 +30,22 @@ def pool_of(entropies, groups, *, first=(), flagged=(), scored=True, **options):
         PoolCase(
             f"sub-{i:02d}_T1w",
             group,
-            {"masked_mean": e, WHOLE_VOLUME: e / 100} if scored else {},
+            {"masked_mean": e, WHOLE_VOLUME: e / 100, MUTUAL_INFORMATION: e / 10} if scored else {},
             ("empty",) if i in flagged else (),
         )
         for i, (e, group) in enumerate(zip(entropies, groups, strict=True))
     )
     weights = {"A": 0.5, "B": 1.5, "unknown": 1.0}
+    if scored and "features" not in options:
+        options["features"] = features_of(cases)
+        options["labelled_features"] = Features.of({"sub-90_T1w": [0.0, 0.0]})
     return Pool(cases, weights, first=frozenset(cases[i].case_id for i in first), **options)
+
+
+def features_of(cases):
+    """Of all but every sixth case; those of equal entropy are equal."""
+    some = (c for n, c in enumerate(cases) if n % 6 != 5 or len(cases) == 20)
+    return Features.of({c.case_id: [np.nan_to_num(c.entropies["masked_mean"]), 1] for c in some})
 
 
 def ids(ranked):
@@ -53,7 +72,7 @@ def test_every_case_stands_in_the_order_exactly_once(name, data):
 @every_strategy
 def test_the_same_seed_gives_the_same_order_whatever_the_order_of_the_pool(name):
     pool = pool_of([0.3] * 12, "AB" * 6, quota_batch=4, audit_every=3, first=[5])
-    turned = Pool(pool.cases[::-1], pool.weights, first=pool.first, quota_batch=4, audit_every=3)
+    turned = replace(pool, cases=pool.cases[::-1])
     one = ids(STRATEGIES[name](pool, np.random.default_rng(7)))
     assert one == ids(STRATEGIES[name](turned, np.random.default_rng(7)))
 
@@ -76,7 +95,11 @@ def test_the_validation_set_is_handed_out_before_all_others(name):
 @every_strategy
 def test_a_pool_survives_the_way_through_json(name):
     pool = pool_of([0.1, 0.2, 0.3, 0.4], "ABAB", first=[1], flagged=[2], quota_batch=2)
-    again = Pool.from_json(pool.to_json())
+    with_features = name in NEEDS_FEATURES
+    again = Pool.from_json(json.loads(json.dumps(pool.to_json(with_features=with_features))))
+    if not with_features:
+        assert len(again.features) == len(again.labelled_features) == 0
+        again = replace(again, features=pool.features, labelled_features=pool.labelled_features)
     assert again == pool
     assert ids(STRATEGIES[name](again, np.random.default_rng(3))) == ids(
         STRATEGIES[name](pool, np.random.default_rng(3))
@@ -87,11 +110,38 @@ def test_a_pool_survives_the_way_through_json(name):
 def test_an_unscored_pool_still_has_an_order(name):
     pool = pool_of([0.1] * 6, "ABABAB", scored=False)
     assert len(STRATEGIES[name](pool, np.random.default_rng(0))) == 6
+    assert can_order(name, pool) == (name not in NEEDS_SCORES)
+
+
+@every_strategy
+def test_weight_and_utility_are_numbers_or_nan_and_the_order_writes_into_nothing(name):
+    pool = pool_of([0.3, 0.1, 0.2, 0.4, 0.6, 0.5], "ABABAB", flagged=[1], quota_batch=2)
+    before = pool.to_json()
+    for row in STRATEGIES[name](pool, np.random.default_rng(0)):
+        assert row.weight >= 0
+        assert np.isnan(row.utility) or 0 <= row.utility < np.inf
+    assert pool.to_json() == before
+
+
+@every_strategy
+def test_a_plan_kept_by_an_earlier_release_is_still_read(name):
+    pool = pool_of([0.1, 0.2, 0.3, 0.4], "ABAB", quota_batch=2)
+    plain = pool.to_json(with_features=False)
+    del plain["weighted_score"]
+    again = Pool.from_json(plain)
+    if name not in NEEDS_FEATURES:
+        assert ids(STRATEGIES[name](again, np.random.default_rng(3))) == ids(
+            STRATEGIES[name](pool, np.random.default_rng(3))
+        )
+    assert again.cases == pool.cases
 
 
 def test_the_default_strategy_comes_first():
-    assert next(iter(STRATEGIES)) == "weighted_entropy"
-    assert set(STRATEGIES) >= NEEDS_SCORES
+    assert list(STRATEGIES) == [
+        *("weighted_entropy", "masked_entropy", "entropy", "balanced_random", "random"),
+        *("bald", "core_set", "stochastic_batches"),
+    ]
+    assert set(STRATEGIES) >= NEEDS_SCORES >= NEEDS_PASSES | NEEDS_FEATURES
 
 
 def test_weights_turn_the_order_of_entropy_around():
