@@ -12,11 +12,12 @@ from typer.core import TyperGroup
 from fair_strategy.cli.options import fail
 from fair_strategy.cli.rank import rank
 from fair_strategy.cli.score import score
+from fair_strategy.cli.simulate import simulate
 from fair_strategy.cli.synth import synth
 from fair_strategy.cli.train import train
 from fair_strategy.store.errors import StoreError, UnknownCaseError
 
-VERBS = (synth, score, rank, train)
+VERBS = (synth, score, rank, train, simulate)
 
 
 _BAD_PATH = (

@@ -34,21 +34,10 @@ def work_of(verb: str) -> Callable[[Study], dict[str, Any]]:
 
 def score(study: Study) -> dict[str, Any]:
     """Score what the current model has not scored; then compare labels and make plans."""
-    from fair_strategy.workflows.performance import compare_labels
-    from fair_strategy.workflows.planning import make_plans, plan_is_stale
-    from fair_strategy.workflows.scoring import score_study
+    from fair_strategy.workflows.upkeep import score_and_plan
 
     with exclusive(study.state_dir, "score"):
-        report = score_study(study)
-        compared = compare_labels(study)
-        plans = make_plans(study) if plan_is_stale(study) or compared else []
-    return {
-        "scored": report.scored,
-        "unreadable": len(report.unreadable),
-        "compared": compared,
-        "plans": len(plans),
-        "seconds": round(report.seconds, 1),
-    }
+        return score_and_plan(study)
 
 
 def compare(study: Study) -> dict[str, Any]:

@@ -35,6 +35,9 @@ class TrainingSettings:
         context_mm: how much of the scan around a label is kept in memory, each way, besides
             the window itself.
         augment: strength of the random transforms, 0 to 1.
+        shift_mm: the structure's usual distance from the window's middle, each way.
+        far_mm: the same for one window in six; none lies further away if it is not above
+            shift_mm.
         device: "cpu", "cuda", or "auto" for a GPU if there is one.
     """
 
@@ -48,6 +51,8 @@ class TrainingSettings:
     workers: int = 0
     context_mm: float = 20.0
     augment: float = 1.0
+    shift_mm: float = 12.0
+    far_mm: float = 40.0
     device: str = "auto"
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from fair_strategy.data.volumes import Mask, Volume, match_grid, read_image, read_mask
-from fair_strategy.learning.checkpoint import Model, load_model, save_model
+from fair_strategy.learning.checkpoint import Model, ModelError, load_model, save_model
 from fair_strategy.learning.inference import predict
 from fair_strategy.learning.network import NetworkArguments, build_network
 from fair_strategy.learning.optimisation import Progress, TrainingSettings, optimise
@@ -27,6 +27,7 @@ __all__ = [
     "TrainingResult",
     "TrainingSettings",
     "evaluate",
+    "recipe",
     "train",
     "untrained_model",
 ]
@@ -35,6 +36,16 @@ STATE_FILE = "training.state"
 LABELS = {"left_caudate": 1}
 WINDOW = (56, 72, 56)
 SPACING_MM = 1.0
+RECIPE = (
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "context_mm",
+    "augment",
+    "shift_mm",
+    "far_mm",
+)
+"""Training settings that a checkpoint may ask for, because they suit its architecture."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,7 +150,12 @@ def train_prepared(
             progress(state.step, settings.steps)
 
     count = settings.steps * settings.batch_size
-    transforms = augmentation(model.window, strength=settings.augment)
+    transforms = augmentation(
+        model.window,
+        shift_voxels=round(settings.shift_mm / model.spacing_mm),
+        far_voxels=round(settings.far_mm / model.spacing_mm),
+        strength=settings.augment,
+    )
     state = optimise(
         model.network,
         Samples(prepared, transforms, seed=settings.seed, count=count),
@@ -166,13 +182,30 @@ def untrained_model(
     seed: int,
     arguments: NetworkArguments | None = None,
     window: tuple[int, int, int] = WINDOW,
+    spacing_mm: float = SPACING_MM,
 ) -> Model:
     """A model with random weights and no localiser."""
     arguments = arguments or NetworkArguments()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(arguments)
-    return Model("", LABELS, SPACING_MM, window, network, arguments)
+    return Model("", LABELS, spacing_mm, window, network, arguments)
+
+
+def recipe(model: Model) -> dict[str, Any]:
+    """The training settings that a checkpoint asks for, by name; none where it tells none.
+
+    Raises:
+        ModelError: for what is no setting of `RECIPE`, or no number.
+    """
+    asked = model.training.get("recipe", {})
+    for name, value in asked.items():
+        if name not in RECIPE or not isinstance(value, int | float):
+            raise ModelError(
+                f"model {model.checksum[:12]}: its recipe asks for {name} = {value!r}; "
+                f"expected numbers for {', '.join(RECIPE)} only"
+            )
+    return dict(asked)
 
 
 def _device(settings: TrainingSettings) -> str:

@@ -23,7 +23,7 @@ def current_model(study: Study) -> Model:
     record = scores.current_model(study.store)
     if record is None:
         raise StudyError(f"no model: expected one at {study.shipped_model}; put one there, restart")
-    return _load(record.path, record.checksum)
+    return _load(record.path, record.checksum, study.device or "cpu")
 
 
 def publish_shipped(study: Study) -> str:
@@ -67,8 +67,8 @@ def _loads(record: ModelRecord) -> bool:
 
 
 @lru_cache(maxsize=2)
-def _load(path: Path, checksum: str) -> Model:
-    model = load_model(path)
+def _load(path: Path, checksum: str, device: str = "cpu") -> Model:
+    model = load_model(path, device)
     if model.checksum != checksum:
         raise StudyError(
             f"{path}: expected the published model {checksum[:12]}, "

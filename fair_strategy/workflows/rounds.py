@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,12 @@ from fair_strategy.learning.training import (
     TrainingCase,
     TrainingResult,
     TrainingSettings,
+    recipe,
     train,
 )
 from fair_strategy.store import cases, plans, predictions, scores
 from fair_strategy.store.cases import CaseRecord, LabelRecord
+from fair_strategy.store.scores import ModelRecord
 from fair_strategy.workflows.intake import IMPORTER
 from fair_strategy.workflows.models import publish
 from fair_strategy.workflows.performance import comparison
@@ -40,6 +43,7 @@ def train_round(
     steps: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     track: bool = True,
+    start_from: Path | None = None,
 ) -> dict[str, Any]:
     """Train on the labelled cases outside of the frozen validation set, and publish the model.
 
@@ -50,6 +54,7 @@ def train_round(
         steps: optimisation steps; None for the study's.
         progress: called with (step, steps).
         track: log the validation metrics to MLflow, in the state directory.
+        start_from: another checkpoint to start from than the shipped one.
     Returns:
         The statistics of the published model.
     Raises:
@@ -63,30 +68,66 @@ def train_round(
             "nothing to train on: there is no label yet outside of the frozen validation set; "
             "submit more, or start with --conf validation_per_group 0"
         )
-    settings = TrainingSettings(steps=steps or study.settings.train_steps, seed=study.settings.seed)
+    settings = training_settings(study, steps=steps)
     run = tracked_run(study.state_dir, "caudate", asdict(settings)) if track else nullcontext()
     with run as on_metrics:
         result = train(
             training,
             validation,
             settings=settings,
-            start_from=study.shipped_model if study.shipped_model.exists() else None,
+            start_from=start_from or _start(study),
             out_dir=study.state_dir / "models",
             progress=progress,
             on_metrics=on_metrics,
         )
-    folds = []
-    if study.settings.estimator == "cross_validated":
-        folds = cross_validate(study, training, settings)
     statistics = {
         **result.statistics,
         "training_cases": len(training),
         "label_digests": digests,
-        "folds": folds,
+        "folds": _folds(study, training, settings),
     }
     publish(study, result.path, result.checksum, origin="trained", statistics=statistics)
     _prune(study)
     return statistics
+
+
+def adopt_model(study: Study, model: ModelRecord) -> None:
+    """Publish a model that another study trained on the labels that this one has.
+
+    Simulated studies share their first model; cross-validation, if the estimator asks for it, is
+    this study's own.
+    """
+    training, _ = training_cases(study)
+    folds = _folds(study, training, training_settings(study))
+    statistics = {**model.statistics, "folds": folds}
+    publish(study, model.path, model.checksum, origin="trained", statistics=statistics)
+
+
+def training_settings(study: Study, *, steps: int | None = None) -> TrainingSettings:
+    """How this study trains: as its shipped model asks for, with the study's steps and seed.
+
+    Raises:
+        ModelError: if the shipped model asks for what does not exist.
+    """
+    asked: dict[str, Any] = {}
+    if study.shipped_model.exists():
+        asked = recipe(load_model(study.shipped_model))
+    return TrainingSettings(
+        steps=steps or study.settings.train_steps,
+        seed=study.settings.seed,
+        device=study.device or "auto",
+        **asked,
+    )
+
+
+def _folds(study: Study, training: list[TrainingCase], settings: TrainingSettings) -> list[str]:
+    if study.settings.estimator != "cross_validated":
+        return []
+    return cross_validate(study, training, settings)
+
+
+def _start(study: Study) -> Path | None:
+    return study.shipped_model if study.shipped_model.exists() else None
 
 
 def cross_validate(
@@ -106,7 +147,7 @@ def cross_validate(
             kept,
             [],
             settings=settings,
-            start_from=study.shipped_model if study.shipped_model.exists() else None,
+            start_from=_start(study),
             out_dir=study.state_dir / "models" / f"fold-{fold}",
         )
         _compare_fold(study, result, {s for s, held_out in fold_of.items() if held_out == fold})
@@ -172,7 +213,7 @@ def labels_since_model(study: Study) -> int:
 
 
 def _compare_fold(study: Study, result: TrainingResult, subjects: Collection[str]) -> None:
-    model = load_model(result.path)
+    model = load_model(result.path, study.device or "cpu")
     for label in cases.labels(study.store, tag="final"):
         record = cases.case(study.store, label.case_id)
         if record.subject_id not in subjects:

@@ -35,6 +35,8 @@ class Study:
         derivatives_root: where submitted masks go, a BIDS derivatives folder.
         shipped_model: the checkpoint that comes with the application.
         settings: as stored under `settings_version`.
+        device: where models run, "cpu" or "cuda"; None trains on a GPU if there is one, and
+            predicts on the CPU.
     """
 
     images_dir: Path
@@ -44,6 +46,7 @@ class Study:
     settings: StudySettings
     settings_version: int
     store: Store
+    device: str | None = None
 
     @property
     def settings_hash(self) -> str:
@@ -119,6 +122,14 @@ def masked_score(settings: StudySettings) -> str:
         "sum": "masked_sum",
         "per_boundary": "per_boundary",
     }
+    return names[settings.reduction]
+
+
+def weighted_score(settings: StudySettings) -> str:
+    """Name of the case entropy that weights multiply: that of the ROI, or of the whole volume."""
+    if settings.region == "roi":
+        return masked_score(settings)
+    names: Mapping[str, str] = {"mean": "entropy", "sum": "entropy_sum"}
     return names[settings.reduction]
 
 

@@ -1,0 +1,254 @@
+"""What a simulation is made of: cohort, starts, budget, training, arms, stages; read and checked."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from fair_strategy.acquisition.strategies import STRATEGIES
+from fair_strategy.config import SettingsError, StudySettings, parse_settings
+from fair_strategy.data.synthetic.subject import EFFECT_MM, FIELDS_OF_VIEW, MAJORITY, MINORITY
+
+WHOLE_POOL = "whole_pool"
+"""The strategy of the arm that is trained once on every scan of the pool: the floor of the gap."""
+
+BOX, BRAIN = "caudate", "brain"
+assert {BOX, BRAIN} == set(FIELDS_OF_VIEW)
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Triple = tuple[int, int, int]
+
+
+def known_or_error(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Raise a ValueError that lists the good names if one of the given is not among them."""
+    names = sorted(known)
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        listed = ", ".join(map(repr, unknown))
+        raise ValueError(f"unknown {what} {listed}; expected one of {', '.join(names)}")
+
+
+def _seeds(value: Any) -> Any:
+    return tuple(range(value)) if isinstance(value, int) else value
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_exist(cls, given: Any) -> Any:
+        if isinstance(given, Mapping):
+            known_or_error(given, cls.model_fields, "option")
+        return given
+
+
+class CohortBlock(_Block):
+    """The synthetic pool and test set.
+
+    Attributes:
+        pool, test: scans of each group.
+        pool_seed, test_seed: of the generator; never the same, and others for development than
+            for a final run.
+    """
+
+    voxel_mm: float = Field(default=1.5, ge=0.25, le=8)
+    pool: dict[Name, int] = Field(default={MAJORITY: 60, MINORITY: 40})
+    test: dict[Name, int] = Field(default={MAJORITY: 100, MINORITY: 100})
+    pool_seed: int = Field(default=1, ge=0)
+    test_seed: int = Field(default=2, ge=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> "CohortBlock":
+        for name, sizes in (("pool", self.pool), ("test", self.test)):
+            known_or_error(sizes, (MAJORITY, MINORITY), f"group of {name}")
+            if set(sizes) != {MAJORITY, MINORITY} or min(sizes.values()) < 1:
+                raise ValueError(f"{name}: expected scans of both {MAJORITY} and {MINORITY}")
+        if self.pool_seed == self.test_seed:
+            raise ValueError("pool_seed and test_seed are the same: the test set would be known")
+        return self
+
+
+class TrainingBlock(_Block):
+    """The network and how each round trains it, from random weights.
+
+    Attributes:
+        window: voxels that the network sees at once; boxes that fit into it need one forward pass.
+        localiser: checkpoint whose localiser is used, for whole brains; a relative path is
+            relative to the configuration file.
+    """
+
+    steps: int = Field(default=250, ge=1)
+    batch_size: int = Field(default=2, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=1e-5, ge=0)
+    augment: float = Field(default=1.0, ge=0, le=1)
+    context_mm: float = Field(default=6.0, ge=0)
+    shift_mm: float = Field(default=4.0, ge=0)
+    far_mm: float = Field(default=0.0, ge=0)
+    spacing_mm: float = Field(default=1.5, gt=0)
+    window: Triple = (32, 44, 32)
+    channels: tuple[int, ...] = (8, 16, 32)
+    strides: tuple[int, ...] = (2, 2)
+    residual_units: int = Field(default=0, ge=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    localiser: Path | None = None
+
+
+class AnnotatorBlock(_Block):
+    """Who annotates.
+
+    Attributes:
+        kind: `perfect` submits the true mask; `anchoring` corrects what the model shows.
+        corrected: share of the wrong voxels that an anchoring annotator puts right.
+    """
+
+    kind: Literal["perfect", "anchoring"] = "perfect"
+    corrected: float = Field(default=0.5, ge=0, le=1)
+
+
+class ArmBlock(_Block):
+    """One way to run a study.
+
+    Attributes:
+        strategy: one of the server's, or `whole_pool`.
+        settings: of the study, over those of the whole simulation.
+        by_bias: the same for one bias only, over `settings`.
+        carry_over: train on from the last round's model instead of from random weights.
+        field_of_view: `caudate` (a box of 48 x 64 x 48 mm) or `brain`, of pool and test set.
+    """
+
+    strategy: str
+    settings: dict[str, Any] = Field(default={})
+    by_bias: dict[str, dict[str, Any]] = Field(default={})
+    carry_over: bool = False
+    field_of_view: Literal["caudate", "brain"] = "caudate"
+    annotator: AnnotatorBlock = AnnotatorBlock()
+
+    @model_validator(mode="after")
+    def _known(self) -> "ArmBlock":
+        known_or_error([self.strategy], [*STRATEGIES, WHOLE_POOL], "strategy")
+        known_or_error(self.by_bias, EFFECT_MM, "bias")
+        return self
+
+
+class StageBlock(_Block):
+    """Runs that belong together; stages are run one after another, seed by seed."""
+
+    name: Name
+    biases: tuple[str, ...] = Field(min_length=1)
+    starts: tuple[str, ...] = Field(min_length=1)
+    arms: tuple[str, ...] = Field(min_length=1)
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = Field(min_length=1)
+
+
+class SimulationSettings(_Block):
+    """A whole simulation.
+
+    Attributes:
+        starts: name -> scans of each group that are labelled at the beginning (drawn by each seed),
+            or the case ids.
+        budget: scans annotated a round.
+        rounds: how often that happens; the first model is round 0.
+        settings: study settings of every arm.
+    """
+
+    cohort: CohortBlock = CohortBlock()
+    starts: dict[Name, dict[str, int] | tuple[str, ...]] = Field(min_length=1)
+    budget: int = Field(default=4, ge=1)
+    rounds: int = Field(default=6, ge=1)
+    training: TrainingBlock = TrainingBlock()
+    settings: dict[str, Any] = Field(default={})
+    arms: dict[Name, ArmBlock] = Field(min_length=1)
+    stages: tuple[StageBlock, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "SimulationSettings":
+        for stage in self.stages:
+            known_or_error(stage.biases, EFFECT_MM, "bias")
+            known_or_error(stage.starts, self.starts, "start")
+            known_or_error(stage.arms, self.arms, "arm")
+        for name, start in self.starts.items():
+            self._check_start(name, start)
+        for arm in self.arms.values():
+            for bias in EFFECT_MM:
+                study_settings(self, arm, bias=bias, seed=0)
+        return self
+
+    def _check_start(self, name: str, start: Mapping[str, int] | tuple[str, ...]) -> None:
+        if not isinstance(start, Mapping):
+            return
+        known_or_error(start, self.cohort.pool, f"group of start {name!r}")
+        for group, number in start.items():
+            if not 0 <= number <= self.cohort.pool[group]:
+                most = self.cohort.pool[group]
+                raise ValueError(f"start {name!r}: expected 0 to {most} of group {group}")
+
+
+def study_settings(
+    simulation: SimulationSettings, arm: ArmBlock, *, bias: str, seed: int
+) -> StudySettings:
+    """Settings of an arm's study: the simulation's, the arm's over them, the bias's over both.
+
+    Without a word on it there is no frozen validation set (its labels would be a gift that only
+    one estimator uses), a batch of the quotas is a round, and `skip_minutes` is 0, so that asking
+    twice gives the same scan twice.
+
+    Raises:
+        SettingsError: for an unknown setting or a bad value.
+    """
+    chosen: dict[str, Any] = {
+        "validation_per_group": 0,
+        "quota_batch": simulation.budget,
+        "skip_minutes": 0,
+        **simulation.settings,
+        **arm.settings,
+        **arm.by_bias.get(bias, {}),
+    }
+    for name in ("seed", "train_steps"):
+        if name in chosen:
+            raise SettingsError(f"option {name!r}: a simulation sets it itself; leave it out")
+    own = {"seed": seed, "train_steps": simulation.training.steps}
+    return parse_settings(StudySettings, chosen | own)
+
+
+def read_simulation(path: Path) -> SimulationSettings:
+    """The simulation in a YAML file.
+
+    Raises:
+        SettingsError: for no YAML, an unknown option, strategy, rule or name (the good ones are
+            listed) or a bad value.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"{path.name}: expected YAML: {reason}") from None
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path.name}: expected options and their values, found none")
+    try:
+        found = SimulationSettings.model_validate(content)
+    except ValidationError as error:
+        raise SettingsError(f"{path.name}: {_sentence(error)}") from None
+    return _with_paths(found, path.parent)
+
+
+def _with_paths(found: SimulationSettings, folder: Path) -> SimulationSettings:
+    localiser = found.training.localiser
+    if localiser is None:
+        return found
+    training = found.training.model_copy(update={"localiser": (folder / localiser).resolve()})
+    return found.model_copy(update={"training": training})
+
+
+def _sentence(error: ValidationError) -> str:
+    return "; ".join(
+        ": ".join(filter(None, (".".join(map(str, e["loc"])), _reason(e)))) for e in error.errors()
+    )
+
+
+def _reason(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return message if error["type"] == "value_error" else f"{message}, got {error['input']!r}"
