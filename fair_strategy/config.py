@@ -22,6 +22,7 @@ Rule = Literal[
 ]
 Estimator = Literal["validation", "labelled", "prequential", "cross_validated"]
 Reduction = Literal["mean", "sum", "per_boundary"]
+Region = Literal["roi", "volume"]
 
 
 class SettingsError(ValueError):
@@ -72,6 +73,9 @@ class StudySettings(_Settings):
     temperature: float = Field(default=0.1, gt=0, description="for softmax")
     eta: float = Field(default=1.0, ge=0, description="for exponentiated")
     reduction: Reduction = Field(default="mean", description="from entropy map to case entropy")
+    region: Region = Field(
+        default="roi", description="whose entropy weighted_entropy uses: the ROI's, the volume's"
+    )
     margin_mm: float = Field(default=4.0, ge=0, le=50, description="margin of the ROI")
     roi_threshold: float = Field(
         default=0.1, gt=0, le=0.5, description="foreground probability that belongs to the ROI"
@@ -96,6 +100,14 @@ class StudySettings(_Settings):
     def _attainable_where_needed(self) -> "StudySettings":
         if self.rule == "reducible_error" and not self.attainable:
             raise ValueError("rule reducible_error needs attainable, e.g. attainable A=0.9,B=0.87")
+        return self
+
+    @model_validator(mode="after")
+    def _boundary_inside_the_roi_alone(self) -> "StudySettings":
+        if self.region == "volume" and self.reduction == "per_boundary":
+            raise ValueError(
+                "reduction per_boundary needs region roi; with region volume take mean or sum"
+            )
         return self
 
 

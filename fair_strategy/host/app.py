@@ -13,7 +13,6 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
-from fair_strategy.acquisition.strategies import STRATEGIES
 from fair_strategy.config import HostSettings, SettingsError, StudySettings, parse_conf
 from fair_strategy.data.bids import check_id
 from fair_strategy.host import worker
@@ -30,6 +29,7 @@ from fair_strategy.host.tasks import (
 from fair_strategy.host.versions import check_versions
 from fair_strategy.store import ServerRunning
 from fair_strategy.store.database import StateLock, hold
+from fair_strategy.workflows.planning import offered, refusal
 from fair_strategy.workflows.study import Study, default_state_dir, open_study
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ class FairAppMixin(_Base):
         return {"caudate": CaudateTrain(self._study)}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        """Every strategy that makes plans; the first is Slicer's default."""
-        return {name: PlannedStrategy(name, self._study) for name in STRATEGIES}
+        """Every strategy that the study offers; the first is Slicer's default."""
+        return {name: PlannedStrategy(name, self._study) for name in offered(self.study.settings)}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         """What can be started by hand; the background does all of it by itself."""
@@ -157,9 +157,7 @@ class FairAppMixin(_Base):
         """The next scan by the strategy that is asked for; starts nothing."""
         name = request.get("strategy") or next(iter(self._strategies))
         if name not in self._strategies:
-            raise HTTPException(
-                404, f"strategy {name!r}: expected one of {', '.join(self._strategies)}"
-            )
+            raise HTTPException(404, refusal(name, self.study.settings))
         answer: dict[str, Any] = self._strategies[name](request, self._datastore)
         if answer.get("id"):
             path = self._datastore.get_image_uri(answer["id"])

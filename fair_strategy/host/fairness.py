@@ -23,7 +23,7 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.tasks.infer.basic_infer import BasicInferTask
 
-from fair_strategy.acquisition.strategies import STRATEGIES
+from fair_strategy.acquisition.strategies import NEEDS_FEATURES, NEEDS_PASSES, STRATEGIES
 from fair_strategy.config import HostSettings, StudySettings, parse_settings
 from fair_strategy.data import bids, formats
 from fair_strategy.data.bids import Scan
@@ -70,8 +70,12 @@ class Fairness:
         self._leases_renewed = False
 
     def strategies(self) -> dict[str, Strategy]:
-        """Every strategy by its public name, `weighted_entropy` first."""
-        return {name: _Fresh(name, self) for name in STRATEGIES}
+        """Strategies by public name, `weighted_entropy` first.
+
+        Not those that look into the network, or run it more than once: it is the app's.
+        """
+        names = [name for name in STRATEGIES if name not in NEEDS_FEATURES | NEEDS_PASSES]
+        return {name: _Fresh(name, self) for name in names}
 
     def scoring_methods(self) -> dict[str, ScoringMethod]:
         """Scoring (one network pass a scan, once for each model) and group performance."""

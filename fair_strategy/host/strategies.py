@@ -23,6 +23,9 @@ DESCRIPTIONS: Mapping[str, str] = {
     "entropy": "The scan where the model is most uncertain over the whole volume",
     "balanced_random": "Random, in turns",
     "random": "Random",
+    "bald": "The scan where stochastic passes of the model disagree most around the structure",
+    "core_set": "The scan that is least like the labelled ones",
+    "stochastic_batches": "The most uncertain of random batches of scans",
 }
 
 # What MONAI Label and stock Slicer put into a request themselves.

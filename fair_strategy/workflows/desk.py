@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fair_strategy.acquisition.strategies import NEEDS_SCORES, STRATEGIES
+from fair_strategy.acquisition.strategies import NEEDS_SCORES
 from fair_strategy.data.cohort import CohortError
 from fair_strategy.data.volumes import write_image, write_mask
 from fair_strategy.store import cases, plans, predictions, scores
@@ -17,7 +17,7 @@ from fair_strategy.store.cases import LabelRecord
 from fair_strategy.store.plans import Taken
 from fair_strategy.store.predictions import StoredPrediction, full_entropy, full_mask
 from fair_strategy.workflows.intake import checked_mask, store_mask
-from fair_strategy.workflows.planning import ALWAYS_MADE, plan_is_stale
+from fair_strategy.workflows.planning import ALWAYS_MADE, plan_is_stale, refusal
 from fair_strategy.workflows.rounds import due
 from fair_strategy.workflows.scoring import ensure_prediction
 from fair_strategy.workflows.study import LABEL, Study, StudyError
@@ -56,14 +56,16 @@ def next_case(
     """The next scan for a reader, leased to them; None if nothing is left.
 
     Args:
-        strategy: one of `STRATEGIES`.
+        strategy: one that the study offers.
         client_id: who asks; asking again skips the scan that this client holds.
         now: monotonic time, s.
     Raises:
-        StudyError: for an unknown strategy, or if no plan could be made yet.
+        StudyError: for an unknown strategy, for one that needs other settings, or if no plan could
+            be made yet.
     """
-    if strategy not in STRATEGIES:
-        raise StudyError(f"strategy {strategy!r}: expected one of {', '.join(STRATEGIES)}")
+    why_not = refusal(strategy, study.settings)
+    if why_not:
+        raise StudyError(why_not)
     now = time.monotonic() if now is None else now
     taken = _take(study, strategy, client_id, now)
     if taken is None and strategy != ALWAYS_MADE:

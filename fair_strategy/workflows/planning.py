@@ -8,11 +8,20 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fair_strategy.acquisition.performance import GroupPerformance
+from fair_strategy.acquisition.pool import Features, Pool, PoolCase
 from fair_strategy.acquisition.selection import RankedCase, percentiles
-from fair_strategy.acquisition.strategies import NEEDS_SCORES, STRATEGIES, Pool, PoolCase
+from fair_strategy.acquisition.strategies import (
+    NEEDS_FEATURES,
+    NEEDS_PASSES,
+    NEEDS_SCORES,
+    STRATEGIES,
+    can_order,
+)
 from fair_strategy.acquisition.weights import group_weights
+from fair_strategy.config import StudySettings
 from fair_strategy.data import bids
 from fair_strategy.store import cases, plans, scores
 from fair_strategy.store.cases import CaseRecord
@@ -20,7 +29,7 @@ from fair_strategy.store.plans import PlanRecord, PlanRow
 from fair_strategy.store.scores import ScoreRecord
 from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows.performance import study_performance
-from fair_strategy.workflows.study import Study, masked_score
+from fair_strategy.workflows.study import Study, masked_score, weighted_score
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +37,27 @@ ALWAYS_MADE = "balanced_random"
 """The strategy that needs no score: it has a plan from the first minute, and serves for others."""
 
 
-def make_plans(study: Study) -> list[int]:
-    """Write a new plan of every strategy that can be made now; their ids.
+def offered(settings: StudySettings) -> tuple[str, ...]:
+    """The strategies that make sense under these settings, the default first."""
+    return tuple(name for name in STRATEGIES if not refusal(name, settings))
 
-    Strategies that need scores are left out while no case of the pool has one.
+
+def refusal(strategy: str, settings: StudySettings) -> str:
+    """Why a study of these settings does not offer a strategy, in a sentence; "" if it does."""
+    if strategy not in STRATEGIES:
+        return f"strategy {strategy!r}: expected one of {', '.join(offered(settings))}"
+    if strategy in NEEDS_PASSES and settings.passes < 2:
+        return (
+            f"strategy {strategy!r} ranks by how far stochastic passes disagree, and this study "
+            f"makes {settings.passes}: set passes to 2 or more, e.g. passes 8"
+        )
+    return ""
+
+
+def make_plans(study: Study) -> list[int]:
+    """Write a new plan of every offered strategy that can be made now; their ids.
+
+    Strategies that need scores, or features, are left out while no case of the pool has them.
     """
     current = scores.current_model(study.store)
     model = current.checksum if current else None
@@ -44,8 +70,8 @@ def make_plans(study: Study) -> list[int]:
             study.settings.estimator,
         )
     made = []
-    for name in STRATEGIES:
-        if scored or name not in NEEDS_SCORES:
+    for name in offered(study.settings):
+        if can_order(name, pool):
             made.append(_write_plan(study, name, pool, performance, model))
     log.info("made %d plans over %d cases", len(made), len(pool.cases))
     return made
@@ -61,6 +87,9 @@ def pool_of(
     subgroups = study.subgroups()  # read last: a scan that came since is left to the next plan
     splits = cases.splits(study.store)
     subject = {c.case_id: c.subject_id for c in cases.cases(study.store)}
+    vectors = _features(study, found)
+    # The frozen validation set is not trained on: it covers nothing.
+    trained = {i for i in cases.labelled_ids(study.store) if subject[i] not in splits}
     pool = Pool(
         cases=tuple(
             PoolCase(
@@ -73,9 +102,12 @@ def pool_of(
         ),
         weights=weights_of(study, performance, [subgroups[i] for i in ids]),
         masked_score=masked_score(settings),
+        weighted_score=weighted_score(settings),
         quota_batch=settings.quota_batch,
         audit_every=settings.audit_every,
         first=frozenset(i for i in ids if subject[i] in splits),
+        features=Features.of({i: vectors[i] for i in ids if i in vectors}),
+        labelled_features=Features.of({i: vectors[i] for i in trained & vectors.keys()}),
     )
     return pool, performance
 
@@ -151,11 +183,19 @@ def _write_plan(
         seed=seed,
         weights=dict(pool.weights),
         performance={name: asdict(p) for name, p in performance.items()},
-        inputs=pool.to_json(),
+        inputs=pool.to_json(with_features=strategy in NEEDS_FEATURES),
         created_at=time.time(),
         note=_stamp(study),
     )
     return plans.add_plan(study.store, plan, _rows(ranked, pool))
+
+
+def _features(study: Study, found: dict[str, ScoreRecord]) -> dict[str, NDArray[np.float16]]:
+    """What the model of the scores makes of each case, where it was kept."""
+    record = next(iter(found.values()), None)
+    if record is None:
+        return {}
+    return scores.features(study.store, record.model, record.settings_hash)
 
 
 def _order(strategy: str, pool: Pool, seed: int) -> list[RankedCase]:

@@ -13,8 +13,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from fair_strategy.acquisition.pool import MUTUAL_INFORMATION, Pool, PoolCase
 from fair_strategy.acquisition.selection import RankedCase
-from fair_strategy.acquisition.strategies import STRATEGIES, Pool, PoolCase
+from fair_strategy.acquisition.strategies import NEEDS_FEATURES, NEEDS_PASSES, STRATEGIES
 from fair_strategy.acquisition.weights import group_weights
 from fair_strategy.config import StudySettings
 from fair_strategy.data import bids
@@ -24,7 +25,7 @@ from fair_strategy.data.volumes import read_image
 from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.inference import predict
 from fair_strategy.workflows.scoring import assess
-from fair_strategy.workflows.study import masked_score, score_settings_hash
+from fair_strategy.workflows.study import masked_score, score_settings_hash, weighted_score
 
 NO_SCANS = "expected T1-weighted scans (sub-*/anat/*_T1w.nii.gz, or a flat folder), found none"
 ENTROPIES = (
@@ -151,8 +152,9 @@ def rank_table(
 
     Raises:
         ValueError: if the rule is inverse_frequency and `labelled_counts` is None: a table of
-            scores does not tell who is labelled.
+            scores does not tell who is labelled. If the strategy needs what the table has not.
     """
+    _check_strategy(strategy, rows)
     groups = {row["subgroup"] for row in rows} | performance.keys()
     weights = group_weights(
         {g: performance.get(g, float("nan")) for g in groups},
@@ -169,10 +171,25 @@ def rank_table(
         ),
         weights=weights,
         masked_score=masked_score(settings),
+        weighted_score=weighted_score(settings),
         quota_batch=settings.quota_batch,
         audit_every=settings.audit_every,
     )
     return weights, STRATEGIES[strategy](pool, np.random.default_rng(settings.seed))
+
+
+def _check_strategy(strategy: str, rows: list[dict[str, str]]) -> None:
+    if strategy in NEEDS_FEATURES:
+        raise ValueError(
+            f"strategy {strategy!r} compares features of the network, which a table of scores does "
+            "not hold; a server or a simulation has them"
+        )
+    known = any(not math.isnan(_number(row[MUTUAL_INFORMATION])) for row in rows)
+    if strategy in NEEDS_PASSES and rows and not known:
+        raise ValueError(
+            f"strategy {strategy!r} ranks by how far stochastic passes disagree, and this table is "
+            "of one pass: score with passes 2 or more, e.g. -o passes=8"
+        )
 
 
 def _kept_rows(

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fair_strategy.acquisition.strategies import STRATEGIES
+from fair_strategy.config import StudySettings
 from fair_strategy.data.volumes import read_image, read_mask
+from fair_strategy.workflows.planning import offered
 from tests.app import cohorts
 from tests.app.serving import ROOT, application, launch, wait_for
 
@@ -57,13 +58,20 @@ def perfect(server, case_id):
 def test_slicer_learns_models_strategies_and_labels_in_their_order(server):
     info = server.client("slicer").info()
     assert info["labels"] == {"left_caudate": 1}
-    assert list(info["strategies"]) == list(STRATEGIES)
+    assert list(info["strategies"]) == list(offered(StudySettings()))
+    assert "bald" not in info["strategies"]  # this study makes one pass
     assert next(iter(info["strategies"])) == "weighted_entropy"
     assert list(info["models"]) == ["caudate", "caudate_uncertainty"]
     assert info["models"]["caudate"]["labels"] == {"left_caudate": 1}
     assert list(info["trainers"]) == ["caudate"]
     assert set(info["scoring"]) == {"weighted_entropy", "entropy", "group_performance"}
     assert "config" not in info  # the plugin would ask for an upgrade
+
+
+def test_a_strategy_that_needs_other_settings_is_refused_with_what_it_needs(scored):
+    said = refusal(scored.client("anna").next_sample, "bald", {})
+    assert "passes to 2 or more" in said
+    assert "expected one of" in refusal(scored.client("anna").next_sample, "fairest", {})
 
 
 def test_a_reader_walks_from_next_sample_to_submit(scored):
@@ -213,7 +221,7 @@ def test_a_request_that_a_foreign_page_sends_is_refused(server):
 def test_nothing_that_readers_see_names_an_attribute_a_weight_or_a_group_figure(scored):
     client = scored.client("curious")
     seen = [client.info(), answer(scored, "/datastore/?output=all")[1]]
-    seen += [client.next_sample(name, {}) for name in STRATEGIES]
+    seen += [client.next_sample(name, {}) for name in offered(StudySettings())]
     seen += [answer(scored, "/datastore/image/info?image=sub-02_T1w")[1]]
     text = json.dumps(seen).lower().replace("t1-weighted", "").replace("weighted_entropy", "")
     text = text.replace("weighted by how badly its kind of scan is segmented today", "")

@@ -56,6 +56,16 @@ def test_each_rule_of_the_settings_is_a_rule_of_the_library():
         parse_settings(StudySettings, {"rule": "none of them"})
 
 
+def test_an_entropy_per_boundary_is_of_the_roi_alone():
+    assert (
+        parse_settings(StudySettings, {"region": "volume", "reduction": "sum"}).region == "volume"
+    )
+    with pytest.raises(SettingsError, match="per_boundary needs region roi"):
+        parse_settings(StudySettings, {"region": "volume", "reduction": "per_boundary"})
+    with pytest.raises(SettingsError, match=r"region.*brain"):
+        parse_settings(StudySettings, {"region": "brain"})
+
+
 def test_attainable_performance_is_read_by_subgroup_and_asked_for_where_a_rule_needs_it():
     chosen = parse_settings(StudySettings, {"attainable": "A=0.9,B=0.87"})
     assert dict(chosen.attainable) == {"A": 0.9, "B": 0.87}

@@ -273,6 +273,20 @@ def test_inverse_frequency_weighs_by_the_counts_of_the_labelled(tmp_path, name, 
     assert json.loads(result.stdout)["weights"] == pytest.approx({"A": 0.5, "B": 1.5})
 
 
+@pytest.mark.parametrize(
+    ("strategy", "sentence"),
+    [
+        ("bald", "this table is of one pass: score with passes 2 or more"),
+        ("core_set", "features of the network, which a table of scores does not hold"),
+    ],
+)
+def test_a_strategy_that_needs_more_than_the_table_has_says_what(tmp_path, strategy, sentence):
+    performance = tmp_path / "performance.json"
+    performance.write_text('{"A": 0.9, "B": 0.7}')
+    arguments = ("--scores", scores_file(tmp_path), "--performance", performance)
+    assert sentence in said(run("rank", *arguments, "--strategy", strategy))
+
+
 @pytest.mark.parametrize("count", ["-1", "1.5", "NaN", "Infinity", '"many"'])
 def test_counts_of_the_labelled_are_whole_numbers(tmp_path, count):
     counts = tmp_path / "counts.json"

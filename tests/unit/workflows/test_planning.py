@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
 
+from fair_strategy.acquisition.pool import Pool
+from fair_strategy.acquisition.strategies import NEEDS_FEATURES, STRATEGIES
+from fair_strategy.config import StudySettings
 from fair_strategy.data.volumes import write_mask
 from fair_strategy.store import cases, plans, scores
 from fair_strategy.workflows.desk import next_case, pending_work, submit
 from fair_strategy.workflows.intake import refresh
 from fair_strategy.workflows.performance import compare_labels, study_performance
-from fair_strategy.workflows.planning import make_plans, plan_is_stale, replay
+from fair_strategy.workflows.planning import make_plans, offered, plan_is_stale, replay
 from fair_strategy.workflows.scoring import score_study
 from fair_strategy.workflows.study import StudyError
 from tests.helpers import AFFINE, blob, write_cohort
@@ -46,6 +49,66 @@ def test_a_decision_is_replayed_from_what_the_plan_kept(make_study):
     assert result["replayed"] == result["case_id"] == handed.case_id
     with pytest.raises(LookupError, match="999"):
         replay(study, 999)
+
+
+def test_a_decision_of_every_strategy_is_replayed(make_study):
+    study = scored(make_study("AAAAABBBBB", labelled=2, passes=2, region="volume"))
+    for name in STRATEGIES:
+        assert next_case(study, name, f"reader-{name}").served_by == name
+    decisions = plans.decisions(study.store)
+    assert len(decisions) == len(STRATEGIES)
+    for decision in decisions:
+        assert replay(study, decision.decision_id)["same"] is True
+
+
+def test_only_a_plan_that_needs_features_keeps_them(make_study):
+    study = scored(make_study("AAABBB", labelled=1))
+    for name in offered(study.settings):
+        inputs = plans.latest_plan(study.store, name).inputs
+        assert ("features" in inputs) == (name in NEEDS_FEATURES)
+    kept = Pool.from_json(plans.latest_plan(study.store, "core_set").inputs)
+    assert kept.features.case_ids == tuple(c.case_id for c in kept.cases)
+    assert kept.labelled_features.case_ids == ("sub-01_T1w",)
+
+
+def test_the_validation_set_covers_nothing_for_the_core_set(make_study):
+    study = scored(make_study("AAAABBBB", labelled=4, validation_per_group=2))
+    frozen = {f"{subject}_T1w" for subject in cases.splits(study.store)}
+    kept = Pool.from_json(plans.latest_plan(study.store, "core_set").inputs)
+    trained = {f"sub-0{n}_T1w" for n in range(1, 5)} - frozen
+    assert set(kept.labelled_features.case_ids) == trained
+    assert trained
+    assert frozen.intersection(cases.labelled_ids(study.store))
+
+
+def test_scores_of_an_earlier_release_have_no_features_and_the_core_set_is_random_then(make_study):
+    study = make_study("AABB")
+    score_study(study)
+    with study.store.transaction() as connection:
+        connection.execute("UPDATE scores SET features = NULL")
+    make_plans(study)
+    assert next_case(study, "core_set", "anna").served_by == "balanced_random"
+    assert next_case(study, "stochastic_batches", "bert").served_by == "stochastic_batches"
+
+
+def test_bald_is_offered_where_the_study_makes_several_passes(make_study):
+    study = scored(make_study("AABB"))
+    assert "bald" not in offered(study.settings)
+    assert plans.latest_plan(study.store, "bald") is None
+    with pytest.raises(StudyError, match="this study makes 1: set passes to 2 or more"):
+        next_case(study, "bald", "anna")
+    assert offered(StudySettings(passes=2)) == tuple(STRATEGIES)
+
+
+def test_the_region_of_the_weighted_entropy_is_a_setting(make_study):
+    study = scored(make_study("AABB", region="volume", reduction="sum"))
+    plan = plans.latest_plan(study.store, "weighted_entropy")
+    found = scores.scores(study.store, plan.model, study.settings_hash)
+    for row in plans.rows(study.store, plan.plan_id):
+        assert row.score == found[row.case_id].entropies["entropy_sum"]
+    plan = plans.latest_plan(study.store, "masked_entropy")
+    for row in plans.rows(study.store, plan.plan_id):
+        assert row.score == pytest.approx(found[row.case_id].entropies["masked_sum"], nan_ok=True)
 
 
 def test_replay_tells_a_plan_that_was_tampered_with(make_study):

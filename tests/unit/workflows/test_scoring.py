@@ -2,7 +2,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from fair_strategy.data.volumes import read_mask
+from fair_strategy.data.volumes import read_image, read_mask
+from fair_strategy.learning.inference import predict
 from fair_strategy.store import cases, predictions, scores
 from fair_strategy.workflows import scoring
 from fair_strategy.workflows.desk import next_case
@@ -32,6 +33,17 @@ def test_every_variant_follows_from_the_stored_map(make_study):
     assert score.entropies["entropy_sum"] == pytest.approx(total, rel=1e-2)
     assert score.entropies["entropy"] == pytest.approx(total / np.prod(SHAPE), rel=1e-2)
     assert score.volume_mm3 == pytest.approx(stored.mask.sum() * 8.0)
+
+
+def test_a_score_keeps_what_the_deepest_level_made_of_the_scan(make_study):
+    study = make_study("AB", labelled=1)
+    score_study(study)
+    model = current_model(study)
+    kept = scores.features(study.store, model.checksum, study.settings_hash)
+    assert list(kept) == ["sub-01_T1w", "sub-02_T1w"]  # the labelled one too
+    volume = read_image(cases.case(study.store, "sub-02_T1w").path)
+    made = predict(model, volume, passes=1, seed=study.settings.seed).features
+    np.testing.assert_array_equal(kept["sub-02_T1w"], made.astype(np.float16))
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(make_study):
