@@ -11,13 +11,14 @@ from typer.core import TyperGroup
 
 from fair_strategy.cli.options import fail
 from fair_strategy.cli.rank import rank
+from fair_strategy.cli.report import report
 from fair_strategy.cli.score import score
 from fair_strategy.cli.simulate import simulate
 from fair_strategy.cli.synth import synth
 from fair_strategy.cli.train import train
 from fair_strategy.store.errors import StoreError, UnknownCaseError
 
-VERBS = (synth, score, rank, train, simulate)
+VERBS = (synth, score, rank, train, simulate, report)
 
 
 _BAD_PATH = (

@@ -44,8 +44,8 @@ class Analysis:
             both have, t interval, sign-flip p.
         volume: correlation of the scores with volume (`volume_correlation`).
         composition: labelled scans of each subgroup after each round.
-        headline: the arm that the reading is about; None if there is none.
-        references: what stands for entropy, balanced_random, random: name -> arm.
+        roles: setting -> role -> arm: which arm is the one that the reading is about ("headline"),
+            and which stand for entropy, balanced_random and random. A role may be missing.
         notes: what is missing, a sentence each.
     """
 
@@ -55,12 +55,11 @@ class Analysis:
     tests: pd.DataFrame
     volume: pd.DataFrame
     composition: pd.DataFrame
-    headline: str | None
-    references: dict[str, str]
+    roles: dict[tuple[str, str], dict[str, str]]
     notes: tuple[str, ...]
 
     def settings(self) -> list[tuple[str, str]]:
-        """(bias, start) in order of showing: strong before weak, imbalanced before balanced."""
+        """(bias, start) in order of showing: imbalanced before balanced, strong before weak."""
         pairs = self.summary[SETTING].drop_duplicates().itertuples(index=False)
         return [(str(bias), str(start)) for bias, start in pairs]
 
@@ -71,6 +70,7 @@ class _Setting:
 
     bias: str
     start: str
+    roles: dict[str, str]
     final: pd.DataFrame  # measures of the runs that reached the last round, areas joined
     groups: pd.DataFrame  # rounds of the same runs and of the whole pool
     missing_mm: pd.DataFrame  # test cases without a surface distance
@@ -111,33 +111,22 @@ def analyse(tables: Tables, *, headline: str | None = None) -> Analysis:
     Raises:
         ValueError: if the headline arm is not in the tables.
     """
-    arms = arm_strategies(tables.rounds)
+    arms = set(tables.rounds.arm) - {WHOLE_POOL}
     if headline is not None and headline not in arms:
         raise ValueError(f"arm {headline!r}: expected one of {', '.join(in_order(arms))}")
-    main = headline or _stands_for(HEADLINE, arms)
-    references = {name: arm for name in REFERENCES if (arm := _stands_for(name, arms))}
     measures = measures_by_round(tables.rounds)
-    settings = list(_settings(tables, measures))
+    settings = list(_settings(tables, measures, headline))
     rows = [(s, a) for s in settings for a in s.arms()]
     return Analysis(
         measures=measures,
-        summary=pd.DataFrame([_summary(s, a, references.get("entropy")) for s, a in rows]),
-        groups=pd.DataFrame([row for s, a in rows for row in _groups(s, a, references)]),
-        tests=pd.DataFrame(
-            [row for s, a in rows for row in _tests(s, a, references)], columns=_TEST_COLUMNS
-        ),
+        summary=pd.DataFrame([_summary(s, a) for s, a in rows]),
+        groups=pd.DataFrame([row for s, a in rows for row in _groups(s, a)]),
+        tests=pd.DataFrame([row for s, a in rows for row in _tests(s, a)], columns=_TEST_COLUMNS),
         volume=volume_correlation(tables.scores),
         composition=composition(tables.rounds),
-        headline=main,
-        references=references,
-        notes=tuple(_notes(tables, measures, settings, references, main)),
+        roles={(s.bias, s.start): s.roles for s in settings},
+        notes=tuple(_notes(tables, measures, settings)),
     )
-
-
-def arm_strategies(rounds: pd.DataFrame) -> dict[str, str]:
-    """Arm -> strategy, the whole-pool model left out."""
-    runs = rounds[rounds.arm != WHOLE_POOL].drop_duplicates("arm")
-    return dict(zip(runs.arm, runs.strategy, strict=True))
 
 
 def in_order(names: Any) -> list[str]:
@@ -147,54 +136,67 @@ def in_order(names: Any) -> list[str]:
     return sorted(names, key=lambda n: (last.get(n, 0), known.get(n, len(known)), n))
 
 
-def _stands_for(name: str, arms: dict[str, str]) -> str | None:
-    """The arm of that name, or else the first one of that strategy."""
-    if name in arms:
-        return name
-    return next((arm for arm in in_order(arms) if arms[arm] == name), None)
+def _roles(runs: pd.DataFrame, headline: str | None) -> dict[str, str]:
+    """Role -> the arm of that name, or else the first one of that strategy."""
+    one_each = runs.drop_duplicates("arm")
+    strategies = dict(zip(one_each.arm, one_each.strategy, strict=True))
+    roles = {}
+    for role, name in (("headline", HEADLINE), *((name, name) for name in REFERENCES)):
+        if role == "headline" and headline in strategies:
+            roles[role] = str(headline)
+            continue
+        arms = [arm for arm in in_order(strategies) if strategies[arm] == name]
+        if name in strategies or arms:
+            roles[role] = name if name in strategies else arms[0]
+    return roles
 
 
-def _settings(tables: Tables, measures: pd.DataFrame) -> Iterator[_Setting]:
-    runs = measures[measures["round"] >= 0]
+def _settings(tables: Tables, measures: pd.DataFrame, headline: str | None) -> Iterator[_Setting]:
+    runs = measures[measures.arm != WHOLE_POOL]
     pairs = {(bias, start) for bias, start in zip(runs.bias, runs.start, strict=True)}
-    for bias in in_order({bias for bias, _ in pairs}):
-        for start in in_order({start for other, start in pairs if other == bias}):
-            yield _setting(tables, measures, bias, start)
+    for start in in_order({start for _, start in pairs}):
+        for bias in in_order({bias for bias, other in pairs if other == start}):
+            own = runs[(runs.bias == bias) & (runs.start == start)]
+            yield _setting(tables, measures, own, _roles(own, headline))
 
 
-def _setting(tables: Tables, measures: pd.DataFrame, bias: str, start: str) -> _Setting:
-    own = measures[(measures.bias == bias) & (measures.start == start) & (measures["round"] >= 0)]
+def _setting(
+    tables: Tables, measures: pd.DataFrame, own: pd.DataFrame, roles: dict[str, str]
+) -> _Setting:
+    bias, start, view = (str(own[name].iloc[0]) for name in ("bias", "start", "view"))
     last = int(own["round"].max())
     final = own[own["round"] == last].merge(areas(own), how="left")
     floor = measures[(measures.bias == bias) & (measures.arm == WHOLE_POOL)]
-    floor = floor.drop_duplicates("seed").assign(start=start)
+    floor = floor[floor.view == view].drop_duplicates("seed").assign(start=start)
     final = pd.concat([final, floor], ignore_index=True) if len(floor) else final
     wanted = set(zip(final.arm, final.seed, strict=True))
-    cases = _at_end(tables.cases, bias, start, last, wanted)
+    cases = _at_end(tables.cases, (bias, start, view), last, wanted)
     missing = cases.assign(missing=cases.surface_distance_mm.isna())
     return _Setting(
         bias,
         start,
+        roles,
         final,
-        groups=_at_end(tables.rounds, bias, start, last, wanted),
+        groups=_at_end(tables.rounds, (bias, start, view), last, wanted),
         missing_mm=missing.groupby(["arm", "subgroup"]).missing.sum().reset_index(),
         drawn=resample(cases, name=f"{bias}/{start}") if len(cases) else None,
     )
 
 
 def _at_end(
-    table: pd.DataFrame, bias: str, start: str, last: int, wanted: set[tuple[str, int]]
+    table: pd.DataFrame, setting: tuple[str, str, str], last: int, wanted: set[tuple[str, int]]
 ) -> pd.DataFrame:
-    """Rows of the finished runs' last round, and of the whole-pool model whatever its start."""
-    whole = table.arm == WHOLE_POOL
-    ended = (table.start == start) & (table["round"] == last) & ~whole
+    """Rows of the finished runs' last round, and of the whole-pool model of the same view."""
+    bias, start, view = setting
+    whole = (table.arm == WHOLE_POOL) & (table.view == view)
+    ended = (table.start == start) & (table["round"] == last)
     rows = table[(table.bias == bias) & (ended | whole)]
     keep = [run in wanted for run in zip(rows.arm, rows.seed, strict=True)]
     name = "subgroup" if "case_id" not in table else "case_id"
     return rows[np.array(keep, dtype=bool)].drop_duplicates(["arm", "seed", name])
 
 
-def _summary(setting: _Setting, arm: str, entropy: str | None) -> dict[str, Any]:
+def _summary(setting: _Setting, arm: str) -> dict[str, Any]:
     own = setting.of(arm)
     row: dict[str, Any] = {
         "bias": setting.bias,
@@ -211,11 +213,12 @@ def _summary(setting: _Setting, arm: str, entropy: str | None) -> dict[str, Any]
     for name in (*AREAS, "ser", "overall_mm", "gap_mm"):
         row[name] = _mean(own[name]) if name in own else NAN
     for name in ("gap", "excess"):
-        row |= _reduction(setting, arm, entropy, name)
+        row |= _reduction(setting, arm, name)
     return row
 
 
-def _reduction(setting: _Setting, arm: str, entropy: str | None, name: str) -> dict[str, float]:
+def _reduction(setting: _Setting, arm: str, name: str) -> dict[str, float]:
+    entropy = setting.roles.get("entropy")
     key = f"{name}_reduction"
     if arm in (entropy, WHOLE_POOL) or entropy is None:
         return {key: NAN, f"{key}_low": NAN, f"{key}_high": NAN, f"{key}_seeds": 0}
@@ -228,7 +231,7 @@ def _reduction(setting: _Setting, arm: str, entropy: str | None, name: str) -> d
     return {key: value, f"{key}_low": low, f"{key}_high": high, f"{key}_seeds": len(seeds)}
 
 
-def _groups(setting: _Setting, arm: str, references: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _groups(setting: _Setting, arm: str) -> Iterator[dict[str, Any]]:
     rows = setting.groups[setting.groups.arm == arm]
     present = set(setting.final.arm)
     for group, own in rows.groupby("subgroup", sort=True):
@@ -251,7 +254,7 @@ def _groups(setting: _Setting, arm: str, references: dict[str, str]) -> Iterator
             "without_mm": _without_mm(setting, arm, str(group)),
         }
         for name in ("entropy", "balanced_random"):
-            other = references.get(name)
+            other = setting.roles.get(name)
             compared = other in present and arm not in (other, WHOLE_POOL)
             row |= _levelling(setting, arm, other if compared else None, str(group), name)
         row["down"] = bool(
@@ -287,9 +290,9 @@ _TEST_COLUMNS = [
 ]
 
 
-def _tests(setting: _Setting, arm: str, references: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _tests(setting: _Setting, arm: str) -> Iterator[dict[str, Any]]:
     present = set(setting.final.arm)
-    for reference in references.values():
+    for reference in (setting.roles[name] for name in REFERENCES if name in setting.roles):
         if arm in (reference, WHOLE_POOL) or reference not in present:
             continue
         for measure in TESTED:
@@ -304,27 +307,14 @@ def _tests(setting: _Setting, arm: str, references: dict[str, str]) -> Iterator[
             yield dict(zip(_TEST_COLUMNS, names, strict=True))
 
 
-def _notes(
-    tables: Tables,
-    measures: pd.DataFrame,
-    settings: list[_Setting],
-    references: dict[str, str],
-    headline: str | None,
-) -> Iterator[str]:
-    if headline is None:
-        yield "No arm of the strategy weighted_entropy: there is no headline to state."
-    for name in REFERENCES:
-        if name not in references:
-            yield f"No arm of the strategy {name}: nothing is compared with it."
+def _notes(tables: Tables, measures: pd.DataFrame, settings: list[_Setting]) -> Iterator[str]:
     for setting in settings:
-        yield from _setting_notes(setting, measures, references)
+        yield from _setting_notes(setting, measures)
     if not tables.run:
         yield "run.json is missing: configuration, hardware and versions are not stated."
 
 
-def _setting_notes(
-    setting: _Setting, measures: pd.DataFrame, references: dict[str, str]
-) -> Iterator[str]:
+def _setting_notes(setting: _Setting, measures: pd.DataFrame) -> Iterator[str]:
     name = f"{setting.bias} bias, {setting.start} start"
     own = measures[(measures.bias == setting.bias) & (measures.start == setting.start)]
     own = own[own["round"] >= 0]
@@ -336,9 +326,10 @@ def _setting_notes(
         counts = ", ".join(f"{arm} {int(ended[arm])} of {most}" for arm in short)
         yield f"{name}: not every seed has reached the final budget ({counts})."
     present = set(setting.final.arm)
-    for reference, arm in references.items():
-        if arm not in present:
-            yield f"{name}: no finished run of {reference} to compare with."
+    for role in ("headline", *REFERENCES):
+        if setting.roles.get(role) not in present:
+            which = HEADLINE if role == "headline" else role
+            yield f"{name}: no finished run of {which}, so nothing is said about it."
     if WHOLE_POOL not in present:
         yield f"{name}: no model trained on the whole pool, so no floor and no excess gap."
     elif setting.final[setting.final.arm != WHOLE_POOL].excess.isna().any():

@@ -28,8 +28,8 @@ def measures_by_round(rounds: pd.DataFrame) -> pd.DataFrame:
         rounds: the table of that name.
     Returns:
         A row a run and round, round -1 being the model trained on the whole pool: overall, worst,
-        worst_group, gap, excess (gap minus the gap of the whole-pool model of the same bias and
-        seed; NaN without one; may be negative), ser, equity_fairseg, equity_std, overall_mm,
+        worst_group, gap, excess (gap minus the gap of the whole-pool model of the same bias, view
+        and seed; NaN without one; may be negative), ser, equity_fairseg, equity_std, overall_mm,
         gap_mm. NaN where a group has no value.
     """
     tests: dict[tuple[object, ...], list[Record]] = {}
@@ -38,7 +38,7 @@ def measures_by_round(rounds: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, groups in sorted(tests.items()):
         row = dict(zip([*RUN, "round"], key, strict=True))
-        row |= {name: groups[0][name] for name in ("strategy", "n_labelled")}
+        row |= {name: groups[0][name] for name in ("strategy", "view", "n_labelled")}
         rows.append(row | _dice_measures(groups) | _distance_measures(groups))
     table = pd.DataFrame(rows)
     return table.assign(excess=table.gap - _floor(table))
@@ -135,9 +135,10 @@ def _in_proportion(groups: list[Record], name: str) -> tuple[NDArray[np.float64]
 
 
 def _floor(measures: pd.DataFrame) -> "pd.Series[float]":
-    """Gap of the whole-pool model of the same bias and seed, on the rows of `measures`."""
-    gaps = measures[measures.arm == WHOLE_POOL].groupby(["bias", "seed"]).gap.mean()
-    wanted = pd.MultiIndex.from_frame(measures[["bias", "seed"]])
+    """Gap of the whole-pool model of the same bias, view and seed, on the rows of `measures`."""
+    keys = ["bias", "view", "seed"]
+    gaps = measures[measures.arm == WHOLE_POOL].groupby(keys).gap.mean()
+    wanted = pd.MultiIndex.from_frame(measures[keys])
     return pd.Series(gaps.reindex(wanted).to_numpy(), index=measures.index)
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 WHOLE_POOL = "whole_pool"
+USUAL_VIEW = "caudate"
 SETTING = ["bias", "start"]
 RUN = [*SETTING, "arm", "seed"]
 
@@ -51,6 +53,11 @@ class TableError(ValueError):
 class Tables:
     """What a simulation wrote.
 
+    An arm that works on other volumes than the first view (a whole brain instead of a box about
+    the structure) cannot be compared with the rest: its start is told as "imbalanced, brain", and
+    the column `view` holds "brain" ("" for the usual one). A whole-pool model, whatever its arm is
+    called, is named `whole_pool`; its start is its view.
+
     Attributes:
         rounds: a row a run, round and subgroup.
         cases: a row a run, round and test case.
@@ -76,7 +83,29 @@ def read_tables(out: Path) -> Tables:
     read = {name: _read(out / f"{name}.csv", name) for name in COLUMNS}
     if read["rounds"].empty:
         raise TableError(f"{out / 'rounds.csv'}: no finished round yet; come back later")
-    return Tables(**read, run=_run(out / "run.json"))
+    run = _run(out / "run.json")
+    floors = set(read["rounds"].arm[read["rounds"].strategy == WHOLE_POOL])
+    views = _views(run)
+    return Tables(**{n: _told_apart(t, floors, views) for n, t in read.items()}, run=run)
+
+
+def _views(run: Mapping[str, Any]) -> dict[str, str]:
+    """Arm -> field of view, of those that have another than the usual one."""
+    arms = run.get("configuration", {}).get("arms", {})
+    views = {arm: str(block.get("field_of_view", USUAL_VIEW)) for arm, block in arms.items()}
+    return {arm: view for arm, view in views.items() if view != USUAL_VIEW}
+
+
+def _told_apart(table: pd.DataFrame, floors: set[str], views: dict[str, str]) -> pd.DataFrame:
+    start, arm = table.start.to_numpy(object), table.arm.to_numpy(object)
+    view = np.array([views.get(name, "") for name in arm], object)
+    is_floor = np.isin(arm, sorted(floors))
+    apart = [f"{name}, {own}" if own else name for name, own in zip(start, view, strict=True)]
+    return table.assign(
+        view=view,
+        start=np.where(is_floor, view, np.array(apart, object)),
+        arm=np.where(is_floor, WHOLE_POOL, arm),
+    )
 
 
 def _read(path: Path, name: str) -> pd.DataFrame:

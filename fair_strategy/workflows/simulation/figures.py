@@ -1,5 +1,6 @@
 """Figures of a simulation: PNG and SVG, a panel a bias."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,11 @@ def _gap(analysis: Analysis, rounds: pd.DataFrame, start: str, folder: Path) -> 
         axis.set_title(f"{bias} bias")
         named = _curves(axis, analysis, bias, start, "gap")
         named += level(axis, _first(analysis, bias, start, "gap"), FIRST, dashes=(1, 2))
-        named += level(axis, _whole_pool(analysis, bias, "gap"), FLOOR, dashes=(5, 2))
+        named += level(axis, _whole_pool(analysis, bias, start, "gap"), FLOOR, dashes=(5, 2))
         ends.append(named)
         axis.set_ylim(bottom=0)
     axes[0, 0].set_ylabel("gap in Dice (0 is fair)")
-    _finish(analysis, axes, ends)
+    _finish(analysis, start, axes, ends)
     return _drawn(
         figure,
         folder,
@@ -79,10 +80,10 @@ def _equity(analysis: Analysis, rounds: pd.DataFrame, start: str, folder: Path) 
     for axis, bias in zip(axes[0], biases, strict=True):
         axis.set_title(f"{bias} bias")
         named = _curves(axis, analysis, bias, start, "equity_fairseg")
-        whole = _whole_pool(analysis, bias, "equity_fairseg")
+        whole = _whole_pool(analysis, bias, start, "equity_fairseg")
         ends.append(named + level(axis, whole, POOL, dashes=(5, 2)))
     axes[0, 0].set_ylabel("equity-scaled Dice (FairSeg)")
-    _finish(analysis, axes, ends)
+    _finish(analysis, start, axes, ends)
     return _drawn(
         figure,
         folder,
@@ -105,10 +106,10 @@ def _dice(analysis: Analysis, rounds: pd.DataFrame, start: str, folder: Path) ->
         for axis, bias in zip(axes[row], biases, strict=True):
             axis.set_title(f"subgroup {group}, {bias} bias")
             named = _curves(axis, analysis, bias, start, "dice", own)
-            whole = own[(own.bias == bias) & (own.arm == WHOLE_POOL)].dice.mean()
-            ends.append(named + level(axis, float(whole), POOL, dashes=(5, 2)))
+            whole = _whole_pool_dice(analysis, bias, start, group)
+            ends.append(named + level(axis, whole, POOL, dashes=(5, 2)))
         axes[row, 0].set_ylabel("Dice")
-    _finish(analysis, axes, ends)
+    _finish(analysis, start, axes, ends)
     return _drawn(
         figure,
         folder,
@@ -132,7 +133,7 @@ def _final(analysis: Analysis, rounds: pd.DataFrame, start: str, folder: Path) -
         axis.set_title(f"{bias} bias")
         for place, arm in enumerate(order):
             _interval(axis, analysis, own[(own.bias == bias) & (own.arm == arm)], place)
-        floor = _whole_pool(analysis, bias, "gap")
+        floor = _whole_pool(analysis, bias, start, "gap")
         if not np.isnan(floor):
             axis.axvline(floor, color=INK, linewidth=1.0, dashes=(5, 2), zorder=1)
             axis.annotate(
@@ -160,7 +161,7 @@ def _interval(axis: Any, analysis: Analysis, row: pd.DataFrame, place: int) -> N
     if row.empty:
         return
     found = row.iloc[0]
-    role = _roles(analysis).get(found.arm)
+    role = _roles(analysis, found.bias, found.start).get(found.arm)
     colour = COLOURS[role] if role else SOFT
     axis.plot([found.gap_low, found.gap_high], [place, place], color=colour, linewidth=2)
     axis.plot(
@@ -190,7 +191,7 @@ def _composition(analysis: Analysis, rounds: pd.DataFrame, start: str, folder: P
         ends.append(named + level(axis, even, "an even share", dashes=(1, 2)))
         axis.set_ylim(0, 100)
     axes[0, 0].set_ylabel("share of the annotated scans, %")
-    _finish(analysis, axes, ends)
+    _finish(analysis, start, axes, ends)
     return _drawn(
         figure,
         folder,
@@ -214,7 +215,7 @@ def _curves(
     """Mean and band of each arm against the budget; the ends of the named ones."""
     rows = analysis.measures if table is None else table
     rows = rows[(rows.bias == bias) & (rows.start == start) & (rows["round"] >= 0)]
-    roles = _roles(analysis)
+    roles = _roles(analysis, bias, start)
     ends = []
     for arm in in_order(rows.arm.unique()):
         curve = _over_seeds(rows[rows.arm == arm], measure)
@@ -242,30 +243,40 @@ def _over_seeds(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     return pd.DataFrame(points, columns=["n_labelled", "centre", "low", "high"])
 
 
-def _finish(analysis: Analysis, axes: Any, ends: list[list[End]]) -> None:
+def _finish(analysis: Analysis, start: str, axes: Any, ends: list[list[End]]) -> None:
     """Direct labels, once the shared limits are known; what the grey lines are."""
     for axis, own in zip(axes.flat, ends, strict=True):
         label_ends(axis, own)
     for axis in axes[-1]:
         axis.set_xlabel("annotated scans", loc="left")
-    others = set(analysis.summary.arm) - set(_roles(analysis)) - {WHOLE_POOL}
+    drawn = analysis.summary[analysis.summary.start == start].arm
+    named = {arm for bias in _biases(analysis, start) for arm in _roles(analysis, bias, start)}
+    others = set(drawn) - named - {WHOLE_POOL}
     if others:
         text = f"grey: {len(others)} other arm{'s' if len(others) > 1 else ''}"
         axes[0, -1].set_title(text, loc="right", fontsize=8.5, fontweight="normal", color=SOFT)
 
 
-def _roles(analysis: Analysis) -> dict[str, str]:
-    roles = {arm: name for name, arm in analysis.references.items()}
-    return {**roles, analysis.headline: "headline"} if analysis.headline else roles
+def _roles(analysis: Analysis, bias: str, start: str) -> dict[str, str]:
+    """Arm -> role; an arm with two is the headline."""
+    roles = analysis.roles[bias, start]
+    return {arm: role for role, arm in reversed(roles.items())}
 
 
 def _biases(analysis: Analysis, start: str) -> list[str]:
     return [bias for bias, other in analysis.settings() if other == start]
 
 
-def _whole_pool(analysis: Analysis, bias: str, measure: str) -> float:
-    rows = analysis.measures
-    return float(rows[(rows.bias == bias) & (rows.arm == WHOLE_POOL)][measure].mean())
+def _whole_pool(analysis: Analysis, bias: str, start: str, measure: str) -> float:
+    rows = analysis.summary
+    own = rows[(rows.bias == bias) & (rows.start == start) & (rows.arm == WHOLE_POOL)]
+    return float(own[measure].mean())
+
+
+def _whole_pool_dice(analysis: Analysis, bias: str, start: str, group: str) -> float:
+    rows = analysis.groups
+    rows = rows[(rows.bias == bias) & (rows.start == start) & (rows.arm == WHOLE_POOL)]
+    return float(rows[rows.subgroup == group].dice.mean())
 
 
 def _first(analysis: Analysis, bias: str, start: str, measure: str) -> float:
@@ -284,9 +295,9 @@ def _worst_at_first(analysis: Analysis, bias: str, start: str) -> str:
 
 
 def _alt(analysis: Analysis, start: str, measure: str, name: str) -> str:
-    roles = _roles(analysis)
     sentences = []
     for bias in _biases(analysis, start):
+        roles = _roles(analysis, bias, start)
         own = analysis.summary[(analysis.summary.bias == bias) & (analysis.summary.start == start)]
         values = [
             f"{spoken(row.arm)} {row[measure]:.3f}"
@@ -298,5 +309,6 @@ def _alt(analysis: Analysis, start: str, measure: str, name: str) -> str:
 
 
 def _drawn(figure: Any, folder: Path, name: str, **text: str) -> Drawn:
+    name = re.sub(r"[^A-Za-z0-9]+", "-", name)
     png, svg = save(figure, folder, name)
     return Drawn(name, png=png, svg=svg, **text)

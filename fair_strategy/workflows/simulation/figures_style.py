@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 INK, SOFT, GRID = "#1c2226", "#5b666d", "#e3e7e9"
@@ -79,9 +80,9 @@ def panels(
 ) -> tuple[Figure, NDArray[Any]]:
     """A figure and its axes (rows, columns)."""
     width = 5.0 * columns if columns > 1 else 6.4
-    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    engine = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.02, hspace=0.03)
+    figure = Figure(figsize=(width, height * rows), layout=engine)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.02, hspace=0.03)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=True)
     return figure, axes
 
