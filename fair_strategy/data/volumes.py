@@ -31,6 +31,7 @@ from fair_strategy.data.grids import (
 
 __all__ = [
     "Affine",
+    "LabelMap",
     "Mask",
     "Reorientation",
     "Shape",
@@ -39,6 +40,7 @@ __all__ = [
     "match_grid",
     "read_grid",
     "read_image",
+    "read_labels",
     "read_mask",
     "spacing_mm",
     "to_ras",
@@ -79,9 +81,25 @@ class Mask:
         return spacing_mm(self.affine)
 
 
-def read_image(path: Path | str) -> Volume:
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelMap:
+    """Labels: `array` (I, J, K) of whole numbers, `affine` (4, 4) from voxel to RAS mm."""
+
+    array: NDArray[Any]
+    affine: Affine
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Length of a voxel along each axis, in mm."""
+        return spacing_mm(self.affine)
+
+
+def read_image(path: Path | str, *, allow_blank: bool = False) -> Volume:
     """The image in a .nii, .nii.gz or .nrrd file, in its own grid.
 
+    Args:
+        path: the file.
+        allow_blank: take a volume whose voxels are all zero (an uncertainty map may be one).
     Raises:
         VolumeError: no such file, truncated or damaged, not 3D (trailing axes of length 1 are
             dropped), not scalar, NaN or infinite voxels, all voxels zero, no usable affine.
@@ -96,9 +114,22 @@ def read_image(path: Path | str) -> Volume:
     if not finite.all():
         count = int(image.size - np.count_nonzero(finite))
         raise VolumeError(f"{path}: {count} of {image.size} voxels are NaN or infinite; repair it")
-    if not image.any():
+    if not allow_blank and not image.any():
         raise VolumeError(f"{path}: every voxel is zero; is this the right file?")
     return Volume(image, checked_affine(affine, name=str(path)))
+
+
+def read_labels(path: Path | str) -> LabelMap:
+    """All labels in a .nii, .nii.gz or .nrrd file, background at 0.
+
+    Raises:
+        VolumeError: unreadable as for read_image; values that are no whole numbers.
+    """
+    path = Path(path)
+    with _naming(path):
+        array, affine = formats.read(path)
+    labels = _whole_numbers(path, array.reshape(_three_axes(path, array.shape)))
+    return LabelMap(labels, checked_affine(affine, name=str(path)))
 
 
 def read_mask(path: Path | str, *, label_value: int | None = None) -> Mask:
@@ -112,10 +143,8 @@ def read_mask(path: Path | str, *, label_value: int | None = None) -> Mask:
         VolumeError: unreadable as for read_image; values that are no whole numbers; several
             values and no label_value; no voxel of the label_value.
     """
-    path = Path(path)
-    with _naming(path):
-        array, affine = formats.read(path)
-    labels = _whole_numbers(path, array.reshape(_three_axes(path, array.shape)))
+    found = read_labels(path)
+    labels = found.array
     values = [int(value) for value in np.unique(labels[labels != 0])]
     if label_value is None and len(values) > 1:
         raise VolumeError(
@@ -126,7 +155,7 @@ def read_mask(path: Path | str, *, label_value: int | None = None) -> Mask:
             f"{path}: no voxel has the label_value {label_value} (it holds: {_listed(values)})"
         )
     mask = labels != 0 if label_value is None else labels == label_value
-    return Mask(mask.astype(np.uint8), checked_affine(affine, name=str(path)))
+    return Mask(mask.astype(np.uint8), found.affine)
 
 
 def read_grid(path: Path | str) -> tuple[Shape, Affine]:
