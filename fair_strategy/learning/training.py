@@ -16,6 +16,7 @@ from fair_strategy.data.volumes import Mask, Volume, match_grid, read_image, rea
 from fair_strategy.learning.checkpoint import Model, ModelError, load_model, save_model
 from fair_strategy.learning.inference import predict
 from fair_strategy.learning.network import NetworkArguments, build_network
+from fair_strategy.learning.objectives import make_objective
 from fair_strategy.learning.optimisation import Progress, TrainingSettings, optimise
 from fair_strategy.learning.samples import PreparedCase, Samples, fingerprint, prepare_case
 from fair_strategy.learning.transforms import augmentation
@@ -54,7 +55,8 @@ class TrainingCase:
 
     Attributes:
         image, label: in any grid; for validation the label must be in the image's own.
-        subgroup: value of the sensitive feature; used for reporting only.
+        subgroup: value of the sensitive feature; it is reported by, and the objectives
+            `balanced` and `group_dro` train by it.
         subject_id: the person.
     """
 
@@ -72,8 +74,10 @@ class TrainingResult:
         path, checksum: the checkpoint.
         statistics: plain values: `steps`, `best_step`, `best_metric` (mean Dice of the worst
             subgroup on the validation cases, None without any), `overall` (mean Dice),
-            `by_group` (name -> mean, n), `loss` (mean over the last tenth of the steps) and
-            `evaluations` (step, best_metric, overall, by_group each).
+            `by_group` (name -> mean, n), `loss` (mean over the last tenth of the steps),
+            `evaluations` (step, best_metric, overall, by_group each) and `objective` (name,
+            cases trained on by subgroup, and `history`: rows of step, mean training loss by
+            subgroup since the row before, and q by subgroup for `group_dro`).
     """
 
     path: Path
@@ -149,7 +153,10 @@ def train_prepared(
         if progress:
             progress(state.step, settings.steps)
 
-    count = settings.steps * settings.batch_size
+    objective = make_objective(
+        settings.objective, [case.subgroup for case in prepared], seed=settings.seed
+    )
+    count = settings.steps * objective.rows_per_step(settings.batch_size)
     transforms = augmentation(
         model.window,
         shift_voxels=round(settings.shift_mm / model.spacing_mm),
@@ -158,7 +165,7 @@ def train_prepared(
     )
     state = optimise(
         model.network,
-        Samples(prepared, transforms, seed=settings.seed, count=count),
+        Samples(prepared, transforms, seed=settings.seed, count=count, objective=objective),
         settings=settings,
         state_file=state_file,
         identity=fingerprint(
@@ -166,7 +173,8 @@ def train_prepared(
         ),
         after_step=after_step,
     )
-    result = _publish(model, state, settings, len(prepared), out_dir)
+    told = {**objective.summary(), "history": state.notes.get("objective", [])}
+    result = _publish(model, state, settings, len(prepared), told, out_dir)
     state_file.unlink(missing_ok=True)
     return result
 
@@ -224,7 +232,9 @@ def _prepare(case: TrainingCase, model: Model, settings: TrainingSettings) -> Pr
     image, label = _load(case)
     margin = round(settings.context_mm / model.spacing_mm)
     shape = [side + 2 * margin for side in model.window]
-    return prepare_case(image, label, spacing_mm=model.spacing_mm, shape=shape)
+    return prepare_case(
+        image, label, spacing_mm=model.spacing_mm, shape=shape, subgroup=case.subgroup
+    )
 
 
 def _dice(model: Model, case: TrainingCase) -> float:
@@ -266,7 +276,12 @@ def _validate(
 
 
 def _publish(
-    model: Model, state: Progress, settings: TrainingSettings, count: int, out_dir: Path
+    model: Model,
+    state: Progress,
+    settings: TrainingSettings,
+    count: int,
+    objective: dict[str, Any],
+    out_dir: Path,
 ) -> TrainingResult:
     if "weights" in state.notes:
         model.network.load_state_dict(state.notes["weights"])
@@ -280,6 +295,7 @@ def _publish(
         "by_group": best.get("by_group", {}),
         "loss": float(np.mean(last)) if last else nan,
         "evaluations": state.notes.get("evaluations", []),
+        "objective": objective,
     }
     published = replace(
         model,

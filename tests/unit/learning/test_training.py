@@ -8,6 +8,7 @@ import torch
 
 from fair_strategy.data.volumes import Mask, write_image, write_mask
 from fair_strategy.learning.checkpoint import ModelError, load_model, save_model
+from fair_strategy.learning.objectives import OBJECTIVES, ObjectiveSettings
 from fair_strategy.learning.samples import Samples, prepare_case
 from fair_strategy.learning.training import (
     STATE_FILE,
@@ -61,8 +62,10 @@ def test_training_raises_the_dice_of_held_out_cases(tmp_path, start):
     assert after > max(before + 0.2, 0.8)
 
 
-def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path, start):
-    arguments = {"settings": SETTINGS, "start_from": start}
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path, start, name):
+    settings = replace(SETTINGS, objective=ObjectiveSettings(name, eta=0.5))
+    arguments = {"settings": settings, "start_from": start}
     training, validation = cases(3), cases(2, first=20)
     whole = train(training, validation, out_dir=tmp_path / "whole", **arguments)
 
@@ -135,6 +138,37 @@ def test_statistics_report_each_subgroup_and_the_worst_one(tmp_path, start):
     assert statistics["best_metric"] == min(means)
     scores = evaluate(load_model(result.path), validation)
     assert statistics["overall"] == pytest.approx(np.mean(scores), abs=0.01)
+
+
+def test_statistics_tell_each_subgroups_loss_the_cases_used_and_q(tmp_path, start):
+    settings = replace(SETTINGS, objective=ObjectiveSettings("group_dro", eta=0.5))
+    result = train(cases(3), [], settings=settings, start_from=start, out_dir=tmp_path)
+    told = result.statistics["objective"]
+    assert (told["name"], told["cases"], told["eta"]) == ("group_dro", {"A": 2, "B": 1}, 0.5)
+    assert [row["step"] for row in told["history"]] == [3, 6]
+    for row in told["history"]:
+        assert sum(row["q"].values()) == pytest.approx(1)
+        assert set(row["loss"]) == {"A", "B"}
+    assert load_model(result.path).training["settings"]["objective"]["name"] == "group_dro"
+
+    settings = replace(SETTINGS, objective=ObjectiveSettings("balanced"))
+    result = train(cases(3), [], settings=settings, start_from=start, out_dir=tmp_path)
+    told = result.statistics["objective"]
+    assert (told["name"], told["cases"]) == ("balanced", {"A": 1, "B": 1})
+    assert "q" not in told["history"][0]
+
+
+def test_the_objective_changes_the_model_and_one_subgroup_does_not(tmp_path, start):
+    def weights(name, training):
+        settings = replace(SETTINGS, objective=ObjectiveSettings(name, eta=0.5))
+        result = train(training, [], settings=settings, start_from=start, out_dir=tmp_path)
+        return load_model(result.path).network.state_dict()["model.0.conv.weight"]
+
+    erm, robust = (weights(name, cases(4)) for name in ("erm", "group_dro"))
+    assert not torch.equal(erm, robust)
+    alone = cases(5)[::2]  # of subgroup A
+    for name in ("balanced", "group_dro"):
+        assert torch.equal(weights("erm", alone), weights(name, alone))
 
 
 def test_the_best_validated_state_is_published_not_the_last(tmp_path, start, monkeypatch):
