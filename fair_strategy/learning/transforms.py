@@ -86,7 +86,8 @@ def augmentation(
         shift_voxels: the structure's usual distance from the window's middle, each way.
         far_voxels: the same for one window in six, so that the segmenter also learns what is
             not the structure (its mirror image first of all).
-        strength: 0 (nearly none) to 1; scales rotation, scaling and noise.
+        strength: 0 (none) to 1; scales rotation, scaling and noise, and how often the image's
+            intensities change at all.
     Returns:
         A Compose from {"both": (2, ...), image and label} to {"image": (1, *window), "label":
         (1, *window) in [0, 1]}; call `set_random_state` before each use.
@@ -118,14 +119,18 @@ def _pose(window: Sequence[int], shift: int, far: int, strength: float) -> Compo
 def _intensity(strength: float) -> list[Any]:
     image = ["image"]
     return [
-        RandHistogramShiftd(image, num_control_points=(4, 8), prob=0.4),
-        RandAdjustContrastd(image, prob=0.5, gamma=(0.6, 1.6)),
-        RandBiasFieldd(image, degree=3, coeff_range=(0.0, 0.15 * strength), prob=0.4),
+        RandHistogramShiftd(image, num_control_points=(4, 8), prob=0.4 * strength),
+        RandAdjustContrastd(image, prob=0.5 * strength, gamma=(0.6, 1.6)),
+        RandBiasFieldd(image, degree=3, coeff_range=(0.0, 0.15), prob=0.4 * strength),
         RandGaussianSmoothd(
-            image, sigma_x=(0.3, 1.1), sigma_y=(0.3, 1.1), sigma_z=(0.3, 1.1), prob=0.35
+            image,
+            sigma_x=(0.3, 1.1),
+            sigma_y=(0.3, 1.1),
+            sigma_z=(0.3, 1.1),
+            prob=0.35 * strength,
         ),
-        RandSimulateLowResolutiond(image, prob=0.25, zoom_range=(0.45, 0.9)),
-        RandGaussianNoised(image, prob=0.7, mean=0.0, std=0.08 * strength),
+        RandSimulateLowResolutiond(image, prob=0.25 * strength, zoom_range=(0.45, 0.9)),
+        RandGaussianNoised(image, prob=0.7 * strength, mean=0.0, std=0.08 * strength),
         KeepGround(image, ground="ground"),
     ]
 
