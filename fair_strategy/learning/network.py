@@ -90,12 +90,17 @@ def build_network(arguments: NetworkArguments) -> nn.Module:
     return network
 
 
+def dropout_layers(network: nn.Module) -> list[_DropoutNd]:
+    """The layers of a network that drop something, of whatever kind."""
+    return [m for m in network.modules() if isinstance(m, _DropoutNd)]
+
+
 def enable_dropout(network: nn.Module) -> int:
     """Put the dropout layers, and nothing else, in training mode; the number of them.
 
     `network.train()` would also change every other layer that has a training mode.
     """
-    layers = [m for m in network.modules() if isinstance(m, _DropoutNd)]
+    layers = dropout_layers(network)
     for layer in layers:
         layer.train()
     return len(layers)
