@@ -2,11 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fair_strategy.cli.options import AsJson, answer, errors, fail
+from fair_strategy.cli.stock_client import stock_client
 
 
 class Device(StrEnum):
@@ -28,6 +29,10 @@ def simulate(
     jobs: Annotated[int, typer.Option(min=1, help="processes, each with one thread")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="go on with what is there")] = False,
     stage: Annotated[str | None, typer.Option(help="only the runs of this stage")] = None,
+    via_rest: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="play the first run against a server, see below"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Play active learning with a simulated annotator, by the server's own functions.
@@ -35,8 +40,13 @@ def simulate(
     Every run is a study on disk: the same selection, weights, training and scoring as behind the
     server. A killed call goes on with --resume and ends with the same tables (rounds.csv,
     cases.csv, selected.csv, scores.csv).
+
+    --via-rest plays the first run (of the stage, if one is given) against a running server, with
+    the client of MONAI Label's Slicer plugin, and offline too, and compares the scans that were
+    handed out; exit code 1 if they differ. Where no server answers it says how to start one.
     """
     from fair_strategy.workflows.simulation.first_models import Workspace
+    from fair_strategy.workflows.simulation.plan import runs
     from fair_strategy.workflows.simulation.settings import read_simulation
     from fair_strategy.workflows.simulation.simulate import simulate as play
 
@@ -44,11 +54,39 @@ def simulate(
     workspace = Workspace(
         (out or Path("simulations") / configuration.stem).resolve(), _chosen(device)
     )
+    if via_rest is not None:
+        _compared(runs(simulation, stage)[0], workspace, via_rest, as_json=as_json)
+        return
     try:
         result = play(simulation, workspace, stage=stage, jobs=jobs, resume=resume, say=_say)
     except KeyboardInterrupt:
         fail("interrupted; the same command with --resume goes on from here", code=1)
     answer(result, as_json=as_json)
+
+
+def _compared(run: Any, workspace: Any, url: str, *, as_json: bool) -> None:
+    """Play one run on both ways and compare what was handed out."""
+    from fair_strategy.workflows.simulation.rest import (
+        picked_offline,
+        play_via_rest,
+        served_folder,
+    )
+    from fair_strategy.workflows.simulation.shards import read_shard
+    from fair_strategy.workflows.simulation.simulate import play_one
+
+    play_one(workspace, run, say=_say)
+    offline = picked_offline(read_shard(workspace.out, run))
+    folder = served_folder(workspace, run)
+    client = stock_client(url, "annotator", workspace.out / "rest" / "downloads")
+    try:
+        client.info()
+    except OSError as error:
+        fail(f"{url}: no server answers ({error}); start one with: {folder.command()}", code=1)
+    served = play_via_rest(workspace, run, client)
+    same = offline == served
+    answer({"run": run.name, "same": same, "offline": offline, "rest": served}, as_json=as_json)
+    if not same:
+        raise typer.Exit(1)
 
 
 def _chosen(device: Device) -> str:

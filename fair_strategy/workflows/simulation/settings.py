@@ -1,4 +1,4 @@
-"""What a simulation is made of: cohort, starts, budget, training, arms, stages; read and checked."""
+"""What a simulation is made of: cohort, starts, budget, training, arms, stages; checked."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,13 +9,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from fair_strategy.acquisition.strategies import STRATEGIES
 from fair_strategy.config import SettingsError, StudySettings, parse_settings
-from fair_strategy.data.synthetic.subject import EFFECT_MM, FIELDS_OF_VIEW, MAJORITY, MINORITY
+from fair_strategy.data.synthetic.subject import EFFECT_MM, MAJORITY, MINORITY
+from fair_strategy.workflows.planning import refusal
 
 WHOLE_POOL = "whole_pool"
 """The strategy of the arm that is trained once on every scan of the pool: the floor of the gap."""
 
-BOX, BRAIN = "caudate", "brain"
-assert {BOX, BRAIN} == set(FIELDS_OF_VIEW)
+BRAIN = "brain"
+"""Field of view of whole volumes; the other one is a box around the structure."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Triple = tuple[int, int, int]
@@ -174,7 +175,10 @@ class SimulationSettings(_Block):
             self._check_start(name, start)
         for arm in self.arms.values():
             for bias in EFFECT_MM:
-                study_settings(self, arm, bias=bias, seed=0)
+                settings = study_settings(self, arm, bias=bias, seed=0)
+                reason = "" if arm.strategy == WHOLE_POOL else refusal(arm.strategy, settings)
+                if reason:
+                    raise ValueError(reason)
         return self
 
     def _check_start(self, name: str, start: Mapping[str, int] | tuple[str, ...]) -> None:

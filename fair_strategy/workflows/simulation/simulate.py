@@ -11,7 +11,6 @@ from importlib import metadata
 from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
-from pathlib import Path
 from typing import Any
 
 from fair_strategy.learning.checkpoint import write_atomically
@@ -72,6 +71,17 @@ def simulate(
         "rounds": sum(run.rounds for run in wanted),
         "seconds": round(seconds, 1),
     }
+
+
+def play_one(
+    workspace: Workspace, run: Run, *, say: Callable[[str], None] = lambda _: None
+) -> None:
+    """Play one run to its end, with what it needs, and write no tables."""
+    workspace.out.mkdir(parents=True, exist_ok=True)
+    read_shard(workspace.out, run)
+    with counted(workspace, [run], say) as progress:
+        _make_cohorts(workspace, [run], 1, say)
+        list(_played(workspace, [run], 1, progress))
 
 
 @contextmanager
