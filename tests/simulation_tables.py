@@ -76,7 +76,7 @@ def _run(parts, bias, start, arm, seed, luck, rounds, n_test, effect, generator)
             of_b = own.binomial(PER_ROUND, share)
             groups = ["A"] * (PER_ROUND - of_b) + ["B"] * of_b
             parts["selected"].append(_selected(bias, start, arm, seed, number, groups))
-            counts = counts + [PER_ROUND - of_b, of_b]
+            counts = counts + np.array([PER_ROUND - of_b, of_b])
         dice = _dice(bias, counts, ability + own.normal(0, 0.008, 2), luck, own, n_test)
         key = {"bias": bias, "start": start, "arm": arm, "seed": seed, "round": number}
         parts["rounds"].append(
@@ -151,7 +151,11 @@ def _cases(key, dice, n_test, rng):
 def _selected(bias, start, arm, seed, number, groups):
     return pd.DataFrame(
         {
-            **{"bias": bias, "start": start, "arm": arm, "seed": seed, "round": number},
+            "bias": bias,
+            "start": start,
+            "arm": arm,
+            "seed": seed,
+            "round": number,
             "position": np.arange(len(groups)),
             "case_id": [f"sub-pool{number:02d}{i}" for i in range(len(groups))],
             "subgroup": groups,

@@ -1,5 +1,6 @@
 """Fairness measures of each run and round of a simulation; how a score goes with volume."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def volume_correlation(scores: pd.DataFrame) -> pd.DataFrame:
     first = scores[scores["round"] == 0].drop_duplicates([*SETTING, "seed", "case_id", "score"])
     last_round = scores.groupby(RUN)["round"].transform("max")
     last = scores[(scores["round"] == last_round) & (scores["round"] > 0)]
-    each = pd.concat([_correlations(first, "first"), _correlations(last, "last")])
+    each = pd.DataFrame([*_correlations(first, "first"), *_correlations(last, "last")])
     grouped = each.groupby([*SETTING, "model", "score"], sort=True)
     return grouped.agg(
         runs=("plain", "size"), plain=("plain", "mean"), fixed_quality=("fixed_quality", "mean")
@@ -142,13 +143,11 @@ def _floor(measures: pd.DataFrame) -> "pd.Series[float]":
     return pd.Series(gaps.reindex(wanted).to_numpy(), index=measures.index)
 
 
-def _correlations(scores: pd.DataFrame, model: str) -> pd.DataFrame:
-    rows = []
+def _correlations(scores: pd.DataFrame, model: str) -> Iterator[Record]:
     keys = [*RUN, "score"]
     for key, run in scores.groupby(keys, sort=True):
-        found: dict[str, object] = dict(zip(keys, key, strict=True))
+        found: Record = dict(zip(keys, key, strict=True))
         found["model"] = model
         found["plain"] = spearman(run.value, run.true_volume_mm3)
         found["fixed_quality"] = partial_spearman(run.value, run.true_volume_mm3, given=run.dice)
-        rows.append(found)
-    return pd.DataFrame(rows, columns=[*keys, "model", "plain", "fixed_quality"])
+        yield found
