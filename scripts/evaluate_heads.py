@@ -54,11 +54,10 @@ def trust_elsewhere(model: Model, head: Head, turn: int) -> float:
     part, _ = without_structure(
         Volume(head.image, head.affine), Mask(head.label, head.affine), turn
     )
-    image = torch.from_numpy(np.ascontiguousarray(part.array))[None]
     multiple = overview_multiple(model.localiser_arguments)
     with torch.inference_mode():
         seen = overview(
-            image, part.affine, spacing_mm=model.localiser_spacing_mm, multiple=multiple
+            part.array, part.affine, spacing_mm=model.localiser_spacing_mm, multiple=multiple
         )
         assert model.localiser is not None
         return locate(seen, model.localiser).trust

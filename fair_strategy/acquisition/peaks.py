@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from fair_strategy.metrics.checks import as_affine
+from fair_strategy.metrics.checks import as_affine, bounding_box
+
+_HIGH = 0.2
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,25 @@ def uncertainty_peaks(
     values = np.asarray(entropy_map)
     matrix = as_affine(affine)
     _check(values, count, min_distance_mm)
-    voxels = np.argwhere(_local_maxima(values))
+    highest = float(values.max(initial=0))
+    if highest <= 0:
+        return ()
+    # Most maxima are faint and far below the highest few, which are nearly always enough.
+    found = _greedy(values, matrix, count, min_distance_mm, above=_HIGH * highest)
+    if len(found) == count:
+        return found
+    return _greedy(values, matrix, count, min_distance_mm, above=0.0)
+
+
+def _greedy(
+    values: NDArray[np.floating],
+    matrix: NDArray[np.float64],
+    count: int,
+    min_distance_mm: float,
+    *,
+    above: float,
+) -> tuple[Peak, ...]:
+    voxels = np.argwhere(_local_maxima(values, above))
     heights = values[tuple(voxels.T)].astype(np.float64)
     positions = voxels @ matrix[:3, :3].T + matrix[:3, 3]
     rounded = np.round(positions, 6)  # ties by position, not by the affine's rounding
@@ -58,12 +78,12 @@ def uncertainty_peaks(
     return tuple(peaks)
 
 
-def _local_maxima(values: NDArray[np.floating]) -> NDArray[np.bool_]:
-    if values.size == 0:
-        return np.zeros(values.shape, dtype=np.bool_)
-    single = values.astype(np.float32) if values.dtype == np.float16 else values
-    highest = ndimage.maximum_filter(single, size=3, mode="nearest")
-    maxima: NDArray[np.bool_] = (single == highest) & (single > 0)
+def _local_maxima(values: NDArray[np.floating], above: float) -> NDArray[np.bool_]:
+    maxima: NDArray[np.bool_] = values > above
+    box = bounding_box(maxima, pad=(1, 1, 1))
+    part = values[box]
+    single = part.astype(np.float32) if part.dtype == np.float16 else part
+    maxima[box] &= single == ndimage.maximum_filter(single, size=3, mode="nearest")
     return maxima
 
 

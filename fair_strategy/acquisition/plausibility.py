@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from fair_strategy.metrics.checks import as_affine, as_mask
+from fair_strategy.metrics.checks import as_affine, as_mask, bounding_box
 
 Range = tuple[float, float]
 SIDES = ("left", "right", None)
@@ -111,6 +111,6 @@ def _on_wrong_side(offset_right_mm: float, side: str | None) -> bool:
 
 
 def _count_components(mask: NDArray[np.bool_], min_voxels: float) -> int:
-    labelled, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    labelled, _ = ndimage.label(mask[bounding_box(mask)], structure=np.ones((3, 3, 3)))
     sizes = np.bincount(labelled.ravel())[1:]
     return int(np.count_nonzero(sizes >= min_voxels))

@@ -18,7 +18,7 @@ from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import nn
 
-from fair_strategy.acquisition.entropy import mutual_information, predictive_entropy
+from fair_strategy.acquisition.entropy import binary_entropy, mutual_information
 from fair_strategy.data.grids import Shape
 from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
@@ -28,6 +28,7 @@ from fair_strategy.learning.grids import (
     box_around,
     box_grid,
     covering_grid,
+    draw,
     resample,
     snapped,
     window_grid,
@@ -35,6 +36,7 @@ from fair_strategy.learning.grids import (
 from fair_strategy.learning.localisation import (
     Location,
     Overview,
+    foreground,
     heaviest,
     locate,
     overview,
@@ -114,19 +116,18 @@ def predict(model: Model, volume: Volume, *, passes: int = 1, seed: int = 0) -> 
         raise ValueError(f"expected a volume with 3 axes, got shape {volume.array.shape}")
     affine = np.asarray(volume.affine, dtype=np.float64)
     with torch.inference_mode():
-        array = np.require(volume.array, np.float32, ["C", "W"])  # torch wants it writable
-        image = torch.from_numpy(array)[None].to(model.device)
         seen = overview(
-            image,
+            volume.array,
             affine,
             spacing_mm=model.localiser_spacing_mm,
             multiple=overview_multiple(model.localiser_arguments),
+            device=model.device,
         )
         location, route = _route(model, seen)
         grid = snapped(_segmented_grid(model, seen, location, route), affine)
         # A field of view that ends in tissue is drawn out: a black wall beside the structure
         # costs 0.1 of Dice. Brain-extracted scans end in zeros anyway.
-        region = resample(image, affine, grid, pool=True, outside="border")
+        region = draw(volume.array, affine, grid, outside="border", device=model.device)
         with collected_features() as collected:
             maps = _passes(model, region, passes, seed)
         found = _in_own_grid(maps, grid, volume, seen, model.window, (location.trust, route))
@@ -204,10 +205,11 @@ def _slide(
 def _foreground(network: nn.Module, windows: torch.Tensor) -> torch.Tensor:
     """(N, 1, I, J, K) probability of the foreground; 0 where a window holds nothing."""
     filled = windows.flatten(1).any(dim=1)
+    if filled.all():
+        return foreground(network(windows))
     probability = torch.zeros_like(windows)
     if filled.any():
-        logits = network(windows[filled]).float()
-        probability[filled] = torch.softmax(logits, dim=1)[:, 1:]
+        probability[filled] = foreground(network(windows[filled]))
     return probability
 
 
@@ -224,17 +226,16 @@ def _in_own_grid(
     box = box_around(_kept(maps, grid, window).corners_mm, (i, j, k), affine)
     own = box_grid(box, affine)
     drawn = [resample(m, grid.affine, own)[0].clamp(0, 1).cpu().numpy() for m in maps]
-    probability = np.mean(drawn, axis=0, dtype=np.float32)
-    entropy = predictive_entropy(_two_classes(probability[None])).astype(np.float32)
-    information = None
+    probability, information = drawn[0], None
     if len(drawn) > 1:
+        probability = np.mean(drawn, axis=0, dtype=np.float32)
         information = mutual_information(_two_classes(np.stack(drawn))).astype(np.float32)
     return Prediction(
         shape=(i, j, k),
         affine=affine,
         box=box,
         probability=probability,
-        entropy=entropy,
+        entropy=binary_entropy(probability),
         mutual_information=information,
         route=found[1],
         trust=found[0],
@@ -253,8 +254,8 @@ def _kept(maps: list[torch.Tensor], grid: Grid, window: Shape) -> Grid:
     mean = torch.stack(maps).mean(dim=0)
     low, high = grid.corners_mm.min(0), grid.corners_mm.max(0)
     coarse = covering_grid(low, high, COARSE_MM)
-    probability = resample(mean, grid.affine, coarse, pool=True)[0].cpu().numpy()
-    centre = heaviest(probability.astype(np.float64), coarse).centre_mm
+    probability = draw(mean[0].cpu().numpy(), grid.affine, coarse)[0].numpy()
+    centre = heaviest(probability, coarse).centre_mm
     around = window_grid(centre, window, float(grid.affine[0, 0]))
     return box_grid(box_around(around.corners_mm, grid.shape, grid.affine), grid.affine)
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fair_strategy.learning.grids import Grid, apply_affine, covering_grid, resample
+from fair_strategy.learning.grids import Grid, apply_affine, covering_grid, draw
 from fair_strategy.learning.network import NetworkArguments
 from fair_strategy.learning.transforms import normalise
 
@@ -18,6 +18,7 @@ WHOLE_HEAD_MM = (95.0, 120.0, 85.0)
 """A field of view whose content reaches less far than this along R, A, S shows no whole brain:
 adult brains measure some 115 to 155, 145 to 190, 110 to 150 mm."""
 _NEAR_MM = 28.0
+_FAINT = 0.1
 _EXPECTED_MM3 = 2000.0
 
 
@@ -47,27 +48,37 @@ class Location:
 
 
 def overview(
-    volume: torch.Tensor,
+    array: NDArray[np.number],
     affine: NDArray[np.float64],
     *,
     spacing_mm: float = OVERVIEW_MM,
     multiple: int = 1,
+    device: str | torch.device = "cpu",
 ) -> Overview:
-    """The volume (1, I, J, K) at `spacing_mm`, every side a multiple of `multiple` voxels."""
-    i, j, k = volume.shape[1:]
+    """The volume (I, J, K) at `spacing_mm`, every side a multiple of `multiple` voxels."""
+    i, j, k = array.shape
     corners = Grid((i, j, k), affine).corners_mm
     grid = covering_grid(corners.min(0), corners.max(0), spacing_mm, multiple=multiple)
-    image = resample(volume, affine, grid, pool=True)
-    voxels = torch.nonzero(image[0]).cpu().numpy().astype(np.float64)
-    if not len(voxels):
+    image = draw(array, affine, grid, device=device)
+    filled = _layer_counts(image[0] != 0)
+    if not filled[0].any():
         return Overview(image, grid, corners.min(0), corners.max(0), None)
-    content = apply_affine(grid.affine, voxels)
-    low, high = content.min(0) - spacing_mm / 2, content.max(0) + spacing_mm / 2
+    used = [np.flatnonzero(counts) for counts in filled]
+    middle = [np.average(np.arange(len(counts)), weights=counts) for counts in filled]
+    first, last = [u[0] for u in used], [u[-1] for u in used]
+    low, high, centre_mm = apply_affine(grid.affine, np.array([first, last, middle]))
+    low, high = low - spacing_mm / 2, high + spacing_mm / 2
     centre = None
     if (high - low >= WHOLE_HEAD_MM).all():
-        x, y, z = (float(v) for v in content.mean(0))
-        centre = (x, y, z)
+        centre = (float(centre_mm[0]), float(centre_mm[1]), float(centre_mm[2]))
     return Overview(image, grid, low, high, centre)
+
+
+def _layer_counts(mask: torch.Tensor) -> list[NDArray[np.int64]]:
+    """How many voxels of a mask lie in each layer across each axis."""
+    voxels = mask.cpu().numpy()
+    planes = np.count_nonzero(voxels, axis=2)
+    return [planes.sum(1), planes.sum(0), np.count_nonzero(voxels, axis=(0, 1))]
 
 
 def locate(seen: Overview, localiser: nn.Module) -> Location:
@@ -78,29 +89,31 @@ def locate(seen: Overview, localiser: nn.Module) -> Location:
     not trusted). So 1 is one compact, certain region, 0 is none.
     """
     logits = localiser(normalise(seen.image)[None])
-    probability = torch.softmax(logits.float(), dim=1)[0, 1].cpu().numpy().astype(np.float64)
-    return heaviest(probability, seen.grid)
+    return heaviest(foreground(logits)[0, 0].cpu().numpy(), seen.grid)
 
 
-def heaviest(probability: NDArray[np.float64], grid: Grid) -> Location:
+def foreground(logits: torch.Tensor) -> torch.Tensor:
+    """Softmax of two classes (N, 2, I, J, K), the second one's probability: (N, 1, I, J, K)."""
+    return torch.sigmoid(logits[:, 1:].float() - logits[:, :1].float())
+
+
+def heaviest(probability: NDArray[np.floating], grid: Grid) -> Location:
     """The middle of the region that holds a coarse probability map's peak, and its trust."""
     # Faint probability over a large volume would outweigh the structure itself.
-    mass = np.where(probability >= 0.1, probability, 0.0)
+    heavy = probability >= _FAINT
     peak = np.unravel_index(int(probability.argmax()), probability.shape)
-    if not mass.any():
-        centre = apply_affine(grid.affine, np.array([peak], dtype=np.float64))[0]
-        return Location(centre, 0.0)
-    voxels = np.argwhere(mass > 0)
-    weights = mass[mass > 0]
-    points = apply_affine(grid.affine, voxels.astype(np.float64))
     centre = apply_affine(grid.affine, np.array([peak], dtype=np.float64))[0]
+    if not heavy[peak]:
+        return Location(centre, 0.0)
+    weights = probability[heavy].astype(np.float64)
+    points = apply_affine(grid.affine, np.argwhere(heavy).astype(np.float64))
     for _ in range(2):  # mean shift from the peak: the middle of the region that holds it
         near = np.linalg.norm(points - centre, axis=1) <= _NEAR_MM
         centre = np.average(points[near], axis=0, weights=weights[near])
     compact = weights[near].sum() / weights.sum()
     voxel_mm3 = abs(np.linalg.det(grid.affine[:3, :3]))
     amount = min(1.0, weights[near].sum() * voxel_mm3 / _EXPECTED_MM3)
-    return Location(centre, float(probability.max() * compact * amount))
+    return Location(centre, float(probability[peak] * compact * amount))
 
 
 def overview_multiple(arguments: NetworkArguments | None) -> int:

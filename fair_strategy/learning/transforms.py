@@ -49,8 +49,12 @@ def normalise(window: torch.Tensor) -> torch.Tensor:
     if values.numel() == 0:
         return torch.zeros_like(window)
     low, high = np.percentile(values.cpu().numpy(), PERCENTILES)
-    scaled = (window - float(low)) / float(high - low) if high > low else torch.ones_like(window)
-    return torch.where(window == 0, 0.0, scaled.clamp(0.0, 1.0))
+    ground = window == 0
+    if high > low:
+        scaled = (window - float(low)).div_(float(high - low)).clamp_(0.0, 1.0)
+    else:
+        scaled = torch.ones_like(window)
+    return scaled.masked_fill_(ground, 0.0)
 
 
 class KeepGround(MapTransform, RandomizableTransform):

@@ -12,7 +12,8 @@ from scipy import ndimage
 from fair_strategy.metrics.checks import as_mask, as_mask_pair, as_spacing, bounding_box
 
 _SMOOTHING_VOXELS = 0.7  # more shrinks small structures, less keeps the staircase
-_PAD_VOXELS = 6  # the Gaussian is cut at 4 standard deviations; its gradient needs one more
+# The Gaussian is cut at 4 standard deviations, 3 voxels; its gradient reaches one further.
+_PAD_VOXELS = 5
 
 
 def average_surface_distance_mm(a: ArrayLike, b: ArrayLike, spacing_mm: Sequence[float]) -> float:
@@ -96,10 +97,19 @@ def surface_area_mm2(mask: ArrayLike, spacing_mm: Sequence[float]) -> float:
     spacing = as_spacing(spacing_mm)
     if not array.any():
         return 0.0
-    padded = np.pad(array[bounding_box(array)].astype(np.float64), _PAD_VOXELS)
+    padded = np.pad(array[bounding_box(array)].astype(np.float32), _PAD_VOXELS)
     smooth = ndimage.gaussian_filter(padded, _SMOOTHING_VOXELS, mode="constant")
-    gradient = np.gradient(smooth, *spacing)
-    return float(np.sqrt(sum(part**2 for part in gradient)).sum() * spacing.prod())
+    squares = np.zeros([n - 2 for n in smooth.shape], dtype=np.float32)
+    for axis, edge in enumerate(spacing):
+        squares += (_central_difference(smooth, axis) / np.float32(edge)) ** 2
+    return float(np.sqrt(squares).sum(dtype=np.float64) * spacing.prod())
+
+
+def _central_difference(array: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Half the difference of both neighbours along an axis, without the array's rim."""
+    after, before = ([slice(1, -1)] * 3 for _ in range(2))
+    after[axis], before[axis] = slice(2, None), slice(None, -2)
+    return (array[tuple(after)] - array[tuple(before)]) * np.float32(0.5)
 
 
 def _surface_distances(

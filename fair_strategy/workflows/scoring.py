@@ -21,6 +21,7 @@ from fair_strategy.data.volumes import Volume, read_image
 from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.grids import box_grid
 from fair_strategy.learning.inference import Prediction, predict
+from fair_strategy.metrics.checks import bounding_box
 from fair_strategy.metrics.overlap import volume_mm3
 from fair_strategy.metrics.surface import surface_area_mm2
 from fair_strategy.store import cases, predictions, scores
@@ -219,6 +220,8 @@ def _entropies(
     found = {"entropy": total / float(np.prod(prediction.shape)), "entropy_sum": total}
     if not roi.any():
         return found | dict.fromkeys(("masked_mean", "masked_sum", "per_boundary"), float("nan"))
+    near = bounding_box(roi)
+    inside, roi = inside[near], roi[near]
     found["masked_mean"] = case_entropy(inside, roi=roi)
     found["masked_sum"] = case_entropy(inside, roi=roi, reduction="sum")
     found["per_boundary"] = (
@@ -232,7 +235,7 @@ def _entropies(
         else float("nan")
     )
     if prediction.mutual_information is not None:
-        found["mutual_information"] = case_entropy(prediction.mutual_information, roi=roi)
+        found["mutual_information"] = case_entropy(prediction.mutual_information[near], roi=roi)
     return found
 
 

@@ -7,6 +7,7 @@ from scipy import stats
 
 from fair_strategy.acquisition.entropy import (
     REDUCTIONS,
+    binary_entropy,
     case_entropy,
     expected_entropy,
     mutual_information,
@@ -34,6 +35,33 @@ def test_two_passes_of_one_voxel_worked_by_hand():
     assert predictive_entropy(probs).item() == pytest.approx(np.log(2))
     assert expected_entropy(probs).item() == pytest.approx(each)
     assert mutual_information(probs).item() == pytest.approx(np.log(2) - each)
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [(np.float32, 2e-6), (np.float64, 1e-12)])
+def test_the_entropy_of_two_classes_is_that_of_one_pass(dtype, atol):
+    foreground = np.random.default_rng(1).beta(0.1, 0.1, (5, 6, 7)).astype(dtype)
+    foreground[0, 0] = [0, 1, 0.5, np.finfo(dtype).tiny, 5e-324, 1e-9, np.nextafter(dtype(1), 0)]
+    entropy = binary_entropy(foreground)
+    probs = np.stack([1.0 - foreground.astype(np.float64), foreground])[None]
+    np.testing.assert_allclose(entropy, predictive_entropy(probs), atol=atol)
+    assert entropy.dtype == dtype
+    assert entropy[0, 0, :2].tolist() == [0, 0]
+    assert (entropy >= 0).all()
+    assert entropy.max() <= np.log(2, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("foreground", "match"),
+    [
+        (np.array([0.2, np.nan]), "lie in"),
+        (np.array([1.1]), "lie in"),
+        (np.array([0, 1]), "int64"),
+        (np.array([0.5], np.float16), "float16"),
+    ],
+)
+def test_what_is_no_probability_of_two_classes_is_refused(foreground, match):
+    with pytest.raises(ValueError, match=match):
+        binary_entropy(foreground)
 
 
 def test_certain_passes_that_disagree_are_all_mutual_information():

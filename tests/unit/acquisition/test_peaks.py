@@ -67,6 +67,13 @@ def test_maxima_agree_with_scikit_images():
     assert {peak.position_mm for peak in found} == {tuple(map(float, p)) for p in expected}
 
 
+def test_faint_maxima_count_where_there_are_too_few_high_ones():
+    values = np.zeros((9, 9, 40))
+    values[4, 4, [4, 14, 24, 34]] = [0.6, 0.011, 0.013, 0.012]
+    found = uncertainty_peaks(values, np.eye(4), count=3)
+    assert [p.position_mm[2] for p in found] == [4, 24, 34]
+
+
 def test_a_plateau_is_cut_up_by_the_distance():
     peaks = uncertainty_peaks(np.ones((10, 1, 1)), np.eye(4), count=9, min_distance_mm=4)
     assert [peak.position_mm[0] for peak in peaks] == [0.0, 4.0, 8.0]

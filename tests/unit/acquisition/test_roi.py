@@ -73,6 +73,16 @@ def test_the_region_agrees_with_distances_by_brute_force_and_grows_with_the_marg
             assert np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.6, 1.3, 2.1), (2.1, 0.6, 1.3)])
+@pytest.mark.parametrize("margin", [0.5, 2.6, 4.0])
+def test_a_narrow_margin_by_shifts_is_the_one_by_distances(monkeypatch, spacing, margin):
+    p = np.random.default_rng(1).random((14, 12, 13)) ** 20
+    shifted = region(p, spacing_mm=spacing, margin_mm=margin)
+    monkeypatch.setattr("fair_strategy.acquisition.roi._MANY_SHIFTS", 0)
+    assert np.array_equal(shifted, region(p, spacing_mm=spacing, margin_mm=margin))
+    assert shifted.sum() > (p >= 0.5).sum() or margin < min(spacing)
+
+
 def test_a_mask_at_the_edge_of_the_array_is_cut_there():
     grown = region(point(index=(0, 0, 0)), margin_mm=1)
     assert sorted(np.argwhere(grown).tolist()) == [[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]]

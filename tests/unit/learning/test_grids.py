@@ -7,9 +7,11 @@ from scipy.ndimage import map_coordinates
 
 from fair_strategy.learning.grids import (
     Grid,
+    block_means,
     box_around,
     box_grid,
     covering_grid,
+    draw,
     resample,
     snapped,
     window_grid,
@@ -47,6 +49,88 @@ def test_resampling_agrees_with_scipys_linear_interpolation():
     np.testing.assert_allclose(got[inside], expected[inside], atol=1e-9)
 
 
+def scipys(array, affine, target, **kwargs):
+    """Linear interpolation by scipy at the target's positions."""
+    points = np.indices(target.shape).reshape(3, -1)
+    matrix = np.linalg.inv(affine) @ target.affine
+    voxels = matrix[:3, :3] @ points + matrix[:3, 3:]
+    return map_coordinates(array, voxels, order=1, **kwargs).reshape(target.shape)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 20.0])
+@pytest.mark.parametrize(("outside", "mode"), [("zeros", "grid-constant"), ("border", "nearest")])
+@pytest.mark.parametrize("step", [1.0, 0.7, -1.0, 2.3])
+def test_resampling_agrees_with_scipy_beyond_the_images_edge_too(degrees, outside, mode, step):
+    affine = oblique(degrees)
+    target = Grid((14, 9, 12), affine @ np.diag([step, 1.0, -1.0, 1.0]))
+    target.affine[:3, 3] = affine[:3, :3] @ [-3.0 if step > 0 else 9.0, 0.5, 8.0] + affine[:3, 3]
+    expected = scipys(image()[0].numpy(), affine, target, mode=mode)
+    assert expected.any()
+    got = resample(image(), affine, target, outside=outside)
+    np.testing.assert_allclose(got[0], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_axes_in_another_order_are_turned_not_interpolated(order):
+    array = image()[0].numpy()
+    affine = np.diag([1.0, 2.0, 3.0, 1.0])
+    stored = np.flip(array.transpose(order), 1)
+    turned = affine[:, [*order, 3]]
+    turned[:3, 3] += turned[:3, 1] * (stored.shape[1] - 1)
+    turned[:3, 1] *= -1
+    target = Grid(array.shape, affine)
+    got = resample(torch.from_numpy(stored.copy())[None], turned, target)
+    assert np.array_equal(got[0], array)
+
+
+def test_each_channel_is_resampled_by_itself():
+    target = window_grid(np.array([-6.0, 8.0, 10.0]), (6, 5, 4), 1.25)
+    two = torch.cat([image(), 3 - 2 * image()])
+    got = resample(two, oblique(), target, outside="border")
+    torch.testing.assert_close(got[:1], resample(image(), oblique(), target, outside="border"))
+    torch.testing.assert_close(got[1], 3 - 2 * got[0])
+
+
+@pytest.mark.parametrize("factors", [(1, 1, 1), (2, 3, 4), (4, 1, 2), (8, 9, 7)])
+@pytest.mark.parametrize("order", ["C", "F", "flipped"])
+def test_means_of_blocks_agree_with_those_of_each_block(factors, order):
+    array = np.random.default_rng(2).random((9, 10, 7)).astype(np.float32)
+    stored = array[::-1, :, ::-1] if order == "flipped" else np.array(array, order=order)
+    means = block_means(stored, factors)
+    for place in np.ndindex(means.shape):
+        block = tuple(slice(p * f, (p + 1) * f) for p, f in zip(place, factors, strict=True))
+        assert means[place] == pytest.approx(stored[block].mean(), rel=1e-5)
+    assert means.shape == tuple(-(-n // f) for n, f in zip(array.shape, factors, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float64])
+def test_means_of_whole_numbers_do_not_overflow(dtype):
+    array = np.full((8, 8, 8), np.iinfo(np.uint8).max, dtype=dtype)
+    assert np.array_equal(block_means(array, (4, 4, 4)), np.full((2, 2, 2), 255, np.float32))
+
+
+@pytest.mark.parametrize("centre", [(8.0, 9.0, 30.0), (-4.0, 2.0, 6.0), (90.0, 0.0, 0.0)])
+@pytest.mark.parametrize("outside", ["zeros", "border"])
+@pytest.mark.parametrize("spacing", [1.0, 3.0])
+def test_drawing_from_a_part_is_drawing_from_the_whole(centre, outside, spacing):
+    whole = np.random.default_rng(3).random((30, 32, 34)).astype(np.float32)
+    affine = oblique(20.0, (1.0, 1.1, 1.3))
+    target = window_grid(np.array(centre), (6, 7, 5), spacing)
+    factors = [3, 2, 2] if spacing == 3.0 else [1, 1, 1]
+    blocks = np.diag([*factors, 1.0])
+    blocks[:3, 3] = (np.array(factors) - 1) / 2
+    pooled = torch.from_numpy(block_means(whole, factors))[None]
+    expected = resample(pooled, affine @ blocks, target, outside=outside)
+    torch.testing.assert_close(draw(whole, affine, target, outside=outside), expected)
+
+
+def test_a_read_only_image_is_drawn_without_a_warning():
+    array = image()[0].numpy().copy()
+    array.setflags(write=False)
+    own = Grid((8, 9, 7), oblique())
+    np.testing.assert_allclose(draw(array, own.affine, own)[0], array, atol=1e-6)
+
+
 def test_outside_the_image_is_zero():
     far = window_grid(np.array([500.0, 0.0, 0.0]), (3, 3, 3), 1.0)
     assert not resample(image(), oblique(), far).any()
@@ -60,18 +144,18 @@ def test_outside_the_image_is_its_outermost_voxel_where_that_is_asked_for():
 
 def test_a_linear_ramp_survives_pooling_onto_coarse_voxels():
     x = np.arange(16.0)
-    ramp = torch.from_numpy(np.broadcast_to(x[:, None, None], (16, 8, 8)).copy())[None]
+    ramp = np.broadcast_to(x[:, None, None], (16, 8, 8))
     coarse = Grid((3, 2, 2), np.diag([4.0, 4.0, 4.0, 1.0]))
     coarse.affine[:3, 3] = 2.0
-    pooled = resample(ramp, np.eye(4), coarse, pool=True)
-    np.testing.assert_allclose(pooled[0, :, 0, 0], [2.0, 6.0, 10.0], atol=1e-9)
+    pooled = draw(ramp, np.eye(4), coarse)
+    np.testing.assert_allclose(pooled[0, :, 0, 0], [2.0, 6.0, 10.0], atol=1e-6)
 
 
 def test_pooling_averages_noise_that_point_sampling_keeps():
-    noise = torch.from_numpy(np.random.default_rng(1).standard_normal((1, 32, 32, 32)))
+    noise = np.random.default_rng(1).standard_normal((32, 32, 32))
     coarse = covering_grid(np.full(3, 4.0), np.full(3, 26.0), 4.0)
-    assert resample(noise, np.eye(4), coarse, pool=True).std() < 0.2
-    assert resample(noise, np.eye(4), coarse).std() > 0.5
+    assert draw(noise, np.eye(4), coarse).std() < 0.2
+    assert resample(torch.from_numpy(noise)[None], np.eye(4), coarse).std() > 0.5
 
 
 def test_a_window_has_its_middle_at_the_centre():

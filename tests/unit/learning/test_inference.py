@@ -99,7 +99,7 @@ def test_two_candidates_are_not_trusted():
     both = Volume(np.maximum(one.array, other.array), one.affine)
     model = bright(localiser=True)
     seen = {
-        name: locate(overview(torch.from_numpy(v.array)[None], v.affine), model.localiser).trust
+        name: locate(overview(v.array, v.affine), model.localiser).trust
         for name, v in (("one", one), ("both", both))
     }
     assert seen["both"] < 0.6 * seen["one"]
@@ -108,7 +108,7 @@ def test_two_candidates_are_not_trusted():
 
 def test_the_place_is_the_structures_middle_in_world_space():
     image, _ = blob(shape=(60, 50, 40), centre=(44, 12, 20), radius=8, affine=turned(25))
-    seen = overview(torch.from_numpy(image.array)[None], image.affine)
+    seen = overview(image.array, image.affine)
     expected = image.affine[:3, :3] @ [44, 12, 20] + image.affine[:3, 3]
     found = locate(seen, Threshold(40.0, 0.75)).centre_mm
     assert np.linalg.norm(found - expected) < 2.0
@@ -224,9 +224,9 @@ def test_the_head_centre_is_known_for_a_whole_head_only():
     head = np.zeros((40, 50, 40), dtype=np.float32)
     head[6:34, 6:44, 6:34] = 1.0  # 112 x 152 x 112 mm at 4 mm
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
-    seen = overview(torch.from_numpy(head)[None], affine)
+    seen = overview(head, affine)
     np.testing.assert_allclose(seen.head_centre_mm, [78.0, 98.0, 78.0], atol=2.5)
-    part = overview(torch.from_numpy(head[:, :20])[None], affine)
+    part = overview(head[:, :20], affine)
     assert part.head_centre_mm is None
 
 

@@ -1,0 +1,239 @@
+"""What finding and scoring the structure in a whole head costs, by localising and by sliding.
+
+    python benchmarks/segmentation_cost.py [--work DIR] [--heads 4] [--out PAGE]
+
+Synthetic heads of 256 x 256 x 176 voxels of 1 mm, kept in --work as a scanner's .nii.gz (whole
+numbers): rendering one takes half a minute. On one thread and on two, in turns, with the bare
+passes of the two networks on the very inputs that `predict` gives them. --out replaces the table
+in a page between its two marks.
+"""
+
+import argparse
+import io
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from fair_strategy.config import StudySettings
+from fair_strategy.data.synthetic.head import HeadParameters, draw_head, render_head
+from fair_strategy.data.volumes import Volume, read_image, read_mask, write_image, write_mask
+from fair_strategy.learning.checkpoint import Model, load_model
+from fair_strategy.learning.inference import Prediction, predict
+from fair_strategy.metrics.overlap import dice
+from fair_strategy.workflows.scoring import assess
+
+SHIPPED = Path("apps/fair_caudate/model/pretrained.pt")
+SEED = 9300
+# Storage order and extent along R, A, S, mm, and the field's middle: sagittal and axial scans.
+FIELDS = (
+    ("PIR", (176, 256, 256), (0.0, -12.0, -10.0)),
+    ("LPS", (256, 256, 176), (0.0, -12.0, 8.0)),
+)
+SHAPE = (256, 256, 176)
+READ, BARE, SCORE, SLIDE = (
+    "read and decode",
+    "bare passes of both networks",
+    "infer and score",
+    "infer and score by sliding",
+)
+START, END = "<!-- measured -->", "<!-- /measured -->"
+
+
+class Seconds(NamedTuple):
+    """CPU time of all threads, and time on the clock."""
+
+    cpu: float
+    wall: float
+
+
+@dataclass
+class Measured:
+    """One head on one number of threads: seconds of each run of each part, Dice of each route."""
+
+    seconds: dict[str, list[Seconds]] = field(default_factory=lambda: defaultdict(list))
+    dice: dict[str, float] = field(default_factory=dict)
+
+    def median(self, part: str, kind: str) -> float:
+        """Median seconds ("cpu" or "wall") of a part."""
+        return statistics.median(getattr(run, kind) for run in self.seconds[part])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=SHIPPED)
+    parser.add_argument("--work", type=Path, help="folder of rendered heads; kept for a next run")
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--without-sliding", action="store_true")
+    parser.add_argument("--out", type=Path, help="page whose table is replaced")
+    given = parser.parse_args()
+    model = load_model(given.model)
+    with tempfile.TemporaryDirectory() as passing:
+        work = given.work or Path(passing)
+        scans = [kept_head(work, index) for index in range(given.heads)]
+        found = {
+            threads: [
+                measure(model, *scan, given.repeats, slide=not given.without_sliding)
+                for scan in scans
+                if torch.set_num_threads(threads) is None
+            ]
+            for threads in given.threads
+        }
+    text = report(found, model, given.repeats)
+    print(text)
+    if given.out:
+        replace_table(given.out, text)
+
+
+def kept_head(work: Path, index: int) -> tuple[Path, Path]:
+    """Files of one head's image and mask, rendered if they are not there."""
+    image, mask = work / f"head-{index}.nii.gz", work / f"head-{index}-mask.nii.gz"
+    if not image.exists():
+        head = render_head(parameters(index))
+        if head.image.shape != SHAPE:
+            raise ValueError(f"head {index}: expected {SHAPE} voxels, got {head.image.shape}")
+        write_mask(mask, head.label, head.affine)
+        write_image(image, head.image, head.affine, dtype=np.int16)
+    return image, mask
+
+
+def parameters(index: int) -> HeadParameters:
+    """A head as drawn, but for the field of view, the voxels and the storage order."""
+    head = draw_head(SEED, index)
+    order, extent, middle = FIELDS[index % len(FIELDS)]
+    size = head.person.size  # the field is given in mm of the template
+    limits = [(m - e / 2, m + e / 2) for m, e in zip(middle, extent, strict=True)]
+    x, y, z = ((low / size, high / size) for low, high in limits)
+    scan = replace(head.scan, spacing_mm=(1.0, 1.0, 1.0), orientation=order, field_mm=(x, y, z))
+    return replace(head, scan=scan)
+
+
+def measure(model: Model, image: Path, mask: Path, repeats: int, *, slide: bool) -> Measured:
+    """Time the parts in turns; the first turn warms up and does not count. Sliding: once."""
+    found = Measured()
+    truth = read_mask(mask).array > 0
+    volume = timed(found, READ, lambda: read_image(image))
+    passes = bare_passes(model, volume)
+    for turn in range(repeats + 1):
+        into = found if turn else Measured()
+        timed(into, BARE, passes)
+        prediction = timed(into, SCORE, lambda: infer_and_score(model, volume))
+    if prediction.route != "localised":
+        raise ValueError(f"{image.name}: the localiser is not trusted ({prediction.trust:.2f})")
+    found.dice[SCORE] = dice(prediction.whole_mask(), truth)
+    if slide:
+        without = replace(model, localiser=None)
+        slid = timed(found, SLIDE, lambda: infer_and_score(without, volume))
+        found.dice[SLIDE] = dice(slid.whole_mask(), truth)
+    return found
+
+
+def infer_and_score(model: Model, volume: Volume) -> Prediction:
+    """What scoring a case does between reading and the disk: predict, assess, encode."""
+    settings = StudySettings()
+    prediction = predict(model, volume)
+    assess(prediction, settings)
+    stored = {"mask": prediction.probability >= 0.5, "entropy": prediction.entropy.astype("f2")}
+    np.savez_compressed(io.BytesIO(), **stored)
+    return prediction
+
+
+def bare_passes(model: Model, volume: Volume) -> Callable[[], None]:
+    """The forward passes of both networks alone, on the inputs that they get for this volume."""
+    inputs: list[tuple[nn.Module, torch.Tensor]] = []
+    with recorded(model, inputs):
+        predict(model, volume)
+
+    def run() -> None:
+        with torch.inference_mode():
+            for network, tensor in inputs:
+                network(tensor)
+
+    return run
+
+
+@contextmanager
+def recorded(model: Model, inputs: list[tuple[nn.Module, torch.Tensor]]) -> Iterator[None]:
+    """Note the input of each forward pass."""
+
+    def note(network: nn.Module, given: tuple[Any, ...]) -> None:
+        inputs.append((network, given[0].clone()))
+
+    networks = [n for n in (model.localiser, model.network) if n is not None]
+    handles = [network.register_forward_pre_hook(note) for network in networks]
+    yield
+    for handle in handles:
+        handle.remove()
+
+
+def timed(found: Measured, part: str, run: Callable[[], Any]) -> Any:
+    """What `run` returns; its seconds are noted."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    result = run()
+    found.seconds[part].append(Seconds(time.process_time() - cpu, time.perf_counter() - wall))
+    return result
+
+
+def report(found: dict[int, list[Measured]], model: Model, repeats: int) -> str:
+    """Markdown: seconds a head, ratios, Dice."""
+    heads = len(next(iter(found.values())))
+    lines = [
+        f"Model `{model.checksum[:12]}`, {heads} heads of seed {SEED}; mean over heads of the "
+        f"median of {repeats} runs of the bare passes and of infer and score, in turns.",
+        "",
+        "| part | " + " | ".join(f"CPU-s, {n} thr. | s, {n} thr." for n in found) + " |",
+        "|---|" + "---|---|" * len(found),
+    ]
+    for part in (READ, BARE, SCORE, SLIDE):
+        if part in next(iter(found.values()))[0].seconds:
+            cells = [mean(all_, part, kind) for all_ in found.values() for kind in ("cpu", "wall")]
+            lines.append(f"| {part} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
+    for name, over, under in (
+        ("**infer and score / bare passes**", SCORE, BARE),
+        ("**sliding / infer and score**", SLIDE, SCORE),
+    ):
+        if over in next(iter(found.values()))[0].seconds:
+            cells = [
+                mean(all_, over, kind) / mean(all_, under, kind)
+                for all_ in found.values()
+                for kind in ("cpu", "wall")
+            ]
+            lines.append(f"| {name} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |")
+    return "\n".join([*lines, "", *dice_lines(next(iter(found.values())))])
+
+
+def mean(found: list[Measured], part: str, kind: str) -> float:
+    """Over heads, of the median over runs."""
+    return statistics.mean(one.median(part, kind) for one in found)
+
+
+def dice_lines(found: list[Measured]) -> list[str]:
+    """Dice of both routes, a line a head."""
+    lines = ["| head | Dice, localised | Dice, sliding | difference |", "|---|---|---|---|"]
+    for number, one in enumerate(found):
+        slid = one.dice.get(SLIDE, float("nan"))
+        difference = one.dice[SCORE] - slid
+        lines.append(f"| {number} | {one.dice[SCORE]:.4f} | {slid:.4f} | {difference:+.4f} |")
+    return lines
+
+
+def replace_table(page: Path, text: str) -> None:
+    """Put the text between the page's two marks."""
+    before, rest = page.read_text(encoding="utf-8").split(START)
+    after = rest.split(END)[1]
+    page.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
