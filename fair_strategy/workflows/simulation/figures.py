@@ -9,23 +9,21 @@ import numpy as np
 import pandas as pd
 
 from fair_strategy.metrics.fairness import t_interval
-from fair_strategy.workflows.simulation.analysis import Analysis, in_order
-from fair_strategy.workflows.simulation.analysis_tables import WHOLE_POOL
-from fair_strategy.workflows.simulation.figures_style import (
-    COLOURS,
+from fair_strategy.workflows.reporting.figures import (
     INK,
     SOFT,
     Drawn,
     End,
     label_ends,
     level,
-    listed,
-    look,
     panels,
     save,
-    spoken,
     style,
 )
+from fair_strategy.workflows.reporting.text import listed, spoken
+from fair_strategy.workflows.simulation.analysis import Analysis, in_order
+from fair_strategy.workflows.simulation.analysis_tables import WHOLE_POOL
+from fair_strategy.workflows.simulation.figures_style import COLOURS, look
 
 POOL, FLOOR, FIRST = "whole pool", "whole pool (floor)", "first model"
 _BANDS = "Lines are means over the seeds, bands 95 % t intervals over the seeds."

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from fair_strategy.workflows.reporting.figures import Drawn
+from fair_strategy.workflows.reporting.text import spoken
 from fair_strategy.workflows.simulation.analysis import Analysis, analyse
 from fair_strategy.workflows.simulation.analysis_tables import Tables, read_tables
 from fair_strategy.workflows.simulation.figures import draw_figures
-from fair_strategy.workflows.simulation.figures_style import Drawn, spoken
 from fair_strategy.workflows.simulation.report_html import html_page
 from fair_strategy.workflows.simulation.report_markdown import markdown_page
 from fair_strategy.workflows.simulation.report_text import facts, readings, tables

@@ -1,13 +1,19 @@
 """A simulation's report as one HTML file: no script, nothing fetched from elsewhere."""
 
-import base64
-import re
 from collections.abc import Iterator, Sequence
 from html import escape
-from importlib import resources
 
-from fair_strategy.workflows.simulation.figures_style import Drawn
-from fair_strategy.workflows.simulation.report_text import LIMITS, METHOD, Reading, Table
+from fair_strategy.workflows.reporting.figures import Drawn
+from fair_strategy.workflows.reporting.html import (
+    facts_html,
+    figure_html,
+    list_html,
+    notes_html,
+    page_html,
+    table_html,
+)
+from fair_strategy.workflows.reporting.text import Table
+from fair_strategy.workflows.simulation.report_text import LIMITS, METHOD, Reading
 
 TITLE = "Fair active learning: what the simulation found"
 LEAD = (
@@ -16,8 +22,6 @@ LEAD = (
     "model, are given the same number of annotations, and are tested on scans that none of them "
     "ever sees."
 )
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_PARENTHESES = re.compile(r"^(\S.*?) \((.*)\)$")
 
 
 def html_page(
@@ -39,33 +43,26 @@ def html_page(
         notes: what is missing.
         main_arms: as the tables name them; their rows stand out.
     """
-    style = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
-    body = "\n".join(
+    return page_html(
+        TITLE,
         [
             f"<h1>{TITLE}</h1>",
             f'<p class="lead">{escape(LEAD)}</p>',
-            *_notes(notes),
+            *notes_html(notes),
             "<h2>In short</h2>",
             *_readings(readings),
-            *(part for table in tables[:1] for part in _table(table, main_arms)),
+            *(part for table in tables[:1] for part in table_html(table, main_arms)),
             "<h2>Figures</h2>",
-            *map(_figure, figures),
+            *map(figure_html, figures),
             "<h2>Tables</h2>",
-            *(part for table in tables[1:] for part in _table(table, main_arms)),
+            *(part for table in tables[1:] for part in table_html(table, main_arms)),
             "<h2>How it was made</h2>",
-            *_facts(facts),
+            *facts_html(facts),
             "<h3>Definitions</h3>",
-            *_list(METHOD),
+            *list_html(METHOD),
             "<h2>Limits</h2>",
-            *_list(LIMITS),
-        ]
-    )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{TITLE}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}\n"
-        "</body>\n</html>\n"
+            *list_html(LIMITS),
+        ],
     )
 
 
@@ -83,61 +80,3 @@ def _readings(readings: Sequence[Reading]) -> Iterator[str]:
         yield f'<p class="warning">{last}</p>' if reading.warning else f"<p>{last}</p>"
         yield "</section>"
     yield "</div>"
-
-
-def _table(table: Table, main_arms: frozenset[str]) -> Iterator[str]:
-    yield f'<h3>{escape(table.title)}</h3><p class="note">{escape(table.note)}</p>'
-    cells = "".join(
-        f'<th scope="col"{_word(place, table)}>{escape(name)}</th>'
-        for place, name in enumerate(table.header)
-    )
-    yield f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>'
-    for row in table.rows:
-        main = ' class="main"' if row[0] in main_arms else ""
-        yield f"<tr{main}>{''.join(_cell(c, p, table) for p, c in enumerate(row))}</tr>"
-    yield "</tbody></table></div>"
-
-
-def _cell(cell: str, place: int, table: Table) -> str:
-    if table.header[place] == "flag":
-        return f'<td class="flag">{escape(cell)}</td>'
-    if place < table.words:
-        return f'<td class="word">{escape(cell)}</td>'
-    found = _PARENTHESES.match(cell)
-    if found:
-        return f"<td>{escape(found[1])} <small>({escape(found[2])})</small></td>"
-    return f"<td>{escape(cell)}</td>"
-
-
-def _word(place: int, table: Table) -> str:
-    return ' class="word"' if place < table.words else ""
-
-
-def _figure(figure: Drawn) -> str:
-    data = base64.b64encode(figure.svg.read_bytes()).decode("ascii")
-    return (
-        f"<figure><h3>{escape(figure.title)}</h3>"
-        f'<img alt="{escape(figure.alt)}" src="data:image/svg+xml;base64,{data}">'
-        f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
-    )
-
-
-def _notes(notes: Sequence[str]) -> Iterator[str]:
-    if notes:
-        yield '<div class="notes">'
-        yield from _list(notes)
-        yield "</div>"
-
-
-def _facts(facts: Sequence[tuple[str, str]]) -> Iterator[str]:
-    yield "<dl>"
-    for name, value in facts:
-        text = f"<code>{escape(value)}</code>" if name == "Command" else escape(value)
-        yield f"<dt>{escape(name)}</dt><dd>{text}</dd>"
-    yield "</dl>"
-
-
-def _list(items: Sequence[str]) -> Iterator[str]:
-    yield "<ul>"
-    yield from (f"<li>{escape(item)}</li>" for item in items)
-    yield "</ul>"

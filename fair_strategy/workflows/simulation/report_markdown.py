@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from fair_strategy.workflows.simulation.figures_style import Drawn
+from fair_strategy.workflows.reporting.figures import Drawn
+from fair_strategy.workflows.reporting.text import Table
 from fair_strategy.workflows.simulation.report_html import LEAD
-from fair_strategy.workflows.simulation.report_text import LIMITS, METHOD, Reading, Table
+from fair_strategy.workflows.simulation.report_text import LIMITS, METHOD, Reading
 
 
 def markdown_page(

@@ -7,6 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fair_strategy.workflows.reporting.text import (
+    NBSP,
+    NOTHING,
+    Table,
+    interval,
+    listed,
+    number,
+    p_value,
+    percent,
+    signed,
+    spoken,
+    three,
+)
 from fair_strategy.workflows.simulation.analysis import (
     LEVELLED_DOWN,
     REFERENCES,
@@ -14,13 +27,10 @@ from fair_strategy.workflows.simulation.analysis import (
     in_order,
 )
 from fair_strategy.workflows.simulation.analysis_tables import WHOLE_POOL, Tables
-from fair_strategy.workflows.simulation.figures_style import listed, spoken
 
 PUBLISHED = {"strong": 0.75, "weak": 0.86}
 """Reduction of the disparity against standard entropy at the final budget: the abstract of Danaee,
 Gaillochet, Desrosiers, Lombaert and Bouix, MIDL 2026, arXiv:2605.01706."""
-NOTHING = "–"
-NBSP = "\N{NO-BREAK SPACE}"
 COMMAND = "fair-strategy simulate CONFIG.yaml --out OUT"
 
 
@@ -41,17 +51,6 @@ class Reading:
     under: str
     sentences: tuple[str, ...]
     warning: bool
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text; the first `words` columns are words, the others numbers."""
-
-    title: str
-    note: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    words: int = 1
 
 
 def readings(analysis: Analysis) -> list[Reading]:
@@ -173,10 +172,10 @@ def published_table(analysis: Analysis) -> Table:
     return Table(
         "Against the published headline",
         "Reduction of the gap at the final budget, 1 − mean over seeds of the gap under weighted "
-        "entropy / mean under entropy; excess: the same of the gap above the whole-pool model's (over 100 %: below that floor). "
-        "Published: Danaee et al. 2026 (arXiv 2605.01706), whose abstract alone was available: "
-        "other images, other budgets, and it does not say which start or which disparity metric "
-        "the figure belongs to. In parentheses 95 % intervals.",
+        "entropy / mean under entropy; excess: the same of the gap above the whole-pool model's "
+        "(over 100 %: below that floor). Published: Danaee et al. 2026 (arXiv 2605.01706), whose "
+        "abstract alone was available: other images, other budgets, and it does not say which "
+        "start or which disparity metric the figure belongs to. In parentheses 95 % intervals.",
         ("setting", "published", "raw", "excess", "seeds"),
         tuple(rows),
     )
@@ -303,12 +302,13 @@ def tests_table(analysis: Analysis, bias: str, start: str) -> Table:
             known = len(row) == 1 and row.seeds.iloc[0] > 0
             cells += _cells(row.iloc[0]) if known else [NOTHING, NOTHING]
         rows.append((name, *cells))
-    seeds = int(own.seeds.max()) if len(own) else 0
+    seeds = int(own.seeds.max()) if len(own) else 1
     return Table(
         f"Paired tests: {_name(bias, start)}",
-        f"{spoken(arm or '')} minus the other, mean of the paired differences over the seeds with "
-        "a 95 % t interval, and the exact sign-flip permutation p (two-sided, not adjusted for the "
-        f"number of tests; with {seeds} seeds none can lie below {2 / 2 ** max(seeds, 1):.2g}). "
+        f"{spoken(arm or '').capitalize()} minus the other: mean of the paired differences over "
+        "the seeds with a 95 % t interval, and the exact sign-flip permutation p (two-sided, not "
+        f"adjusted for the number of tests; with {seeds} seeds none can lie below "
+        f"{min(1.0, 2 / 2**seeds):.2g}). "
         "The test of the excess gap is that of the gap, since both arms have the same floor.",
         ("measure", *(cell for role in REFERENCES for cell in (f"to {spoken(role)}", "p"))),
         tuple(rows) if len(own) else (),
@@ -389,38 +389,6 @@ LIMITS = (
 )
 
 
-def percent(value: float) -> str:
-    """0.756 as 76 %."""
-    return NOTHING if np.isnan(value) else f"{100 * value:.0f}{NBSP}%".replace("-", "−")
-
-
-def three(value: float) -> str:
-    """Three decimals."""
-    return number(value, 3)
-
-
-def signed(value: float) -> str:
-    """Three decimals and a sign."""
-    return number(value, 3, sign=True)
-
-
-def number(value: float, decimals: int, *, sign: bool = False) -> str:
-    """A number as people read it; a dash for NaN."""
-    if np.isnan(value):
-        return NOTHING
-    if np.isinf(value):
-        return "∞"
-    text = f"{value:+.{decimals}f}" if sign else f"{value:.{decimals}f}"
-    return text.replace("-", "−")
-
-
-def interval(low: float, high: float, form: Callable[[float], str]) -> str:
-    """Low to high, or that there is none."""
-    if np.isnan(low) or np.isnan(high):
-        return "no interval"
-    return f"{form(low).removesuffix(f'{NBSP}%')} to {form(high)}"
-
-
 def _with_interval(row: Any, name: str, form: Callable[[float], str]) -> str:
     if np.isnan(row[name]):
         return NOTHING
@@ -449,11 +417,6 @@ def _p(analysis: Analysis, own: Any, reference: str) -> str:
         return "the same arm"
     p = _test(analysis, own, reference, "gap").p
     return "no test" if np.isnan(p) else f"p{NBSP}={NBSP}{p_value(p)}"
-
-
-def p_value(p: float) -> str:
-    """Two digits, at most four decimals."""
-    return NOTHING if np.isnan(p) else f"{p:.2g}" if p >= 0.0001 else "< 0.0001"
 
 
 def _cells(row: pd.Series) -> list[str]:

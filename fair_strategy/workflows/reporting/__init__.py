@@ -1,0 +1,1 @@
+"""What reports share: figures, words, tables, and one self-contained HTML page."""
