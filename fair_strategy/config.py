@@ -23,6 +23,7 @@ Rule = Literal[
 Estimator = Literal["validation", "labelled", "prequential", "cross_validated"]
 Reduction = Literal["mean", "sum", "per_boundary"]
 Region = Literal["roi", "volume"]
+ObjectiveName = Literal["erm", "balanced", "group_dro"]
 
 
 class SettingsError(ValueError):
@@ -92,6 +93,20 @@ class StudySettings(_Settings):
     )
     train_every: int = Field(default=0, ge=0, description="train after so many labels; 0: never")
     train_steps: int = Field(default=300, ge=1, description="optimisation steps of one round")
+    objective: ObjectiveName = Field(
+        default="erm",
+        description="training by the mean loss, on subgroups cut to equal size, or by the worst "
+        "subgroup's loss",
+    )
+    objective_eta: float = Field(
+        default=0.01, ge=0, allow_inf_nan=False, description="for group_dro: how fast q moves"
+    )
+    objective_adjustment: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="for group_dro: C of C / sqrt(n), added to the loss of a subgroup of n cases",
+    )
     lease_minutes: float = Field(default=60.0, gt=0, description="how long a scan is held")
     skip_minutes: float = Field(default=120.0, ge=0, description="how long a skipped scan rests")
     seed: int = Field(default=0, ge=0, description="of every random choice of the study")

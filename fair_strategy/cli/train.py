@@ -1,7 +1,7 @@
 """``fair-strategy train``: train the U-Net on a folder of scans and masks, without a server."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,9 @@ def train(
     sensitive_feature: SensitiveFeature = None,
     age_bins: AgeBins = None,
     steps: Annotated[int, typer.Option(min=1, help="optimisation steps")] = 300,
+    objective: Annotated[
+        str | None, typer.Option(help="erm, balanced or group_dro; default: erm")
+    ] = None,
     option: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -41,7 +44,11 @@ def train(
     from fair_strategy.workflows.tables import NO_SCANS
 
     settings = study_settings(
-        option, sensitive_feature=sensitive_feature, age_bins=age_bins, train_steps=steps
+        option,
+        sensitive_feature=sensitive_feature,
+        age_bins=age_bins,
+        train_steps=steps,
+        objective=objective,
     )
     if not images.is_dir():
         fail(f"{images}: expected a folder of scans", code=2)
@@ -61,4 +68,10 @@ def train(
             statistics = train_round(study, progress=progress)
     except StudyError as error:
         fail(str(error), code=1)
-    answer(statistics, as_json=as_json)
+    answer(statistics if as_json else _tables(statistics), as_json=as_json)
+
+
+def _tables(statistics: dict[str, Any]) -> dict[str, Any]:
+    """The statistics with the objective's history as a table of its own."""
+    told = statistics["objective"]
+    return {**statistics, "objective": told["name"], "cases": told["cases"], "": told["history"]}

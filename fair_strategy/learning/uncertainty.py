@@ -213,8 +213,8 @@ def samples(
     Yields:
         A tensor (N, ...), or a tuple of them, as the networks return: float32.
     Raises:
-        ValueError: without networks or inputs, for a wrong number of ids, or if passes are asked for of
-            a network without dropout, or with a kind that is not known here.
+        ValueError: without networks or inputs, for a wrong number of ids, or if passes are asked
+            for of a network without dropout, or with a kind that is not known here.
     """
     if not networks:
         raise ValueError("networks: expected at least one, got none")

@@ -1,5 +1,6 @@
 """One round of training: split, train, publish."""
 
+import json
 import logging
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
@@ -11,8 +12,9 @@ import numpy as np
 
 from fair_strategy.data.grids import match_grid, spacing_mm
 from fair_strategy.data.volumes import read_grid, read_image, read_mask
-from fair_strategy.learning.checkpoint import load_model
+from fair_strategy.learning.checkpoint import load_model, write_atomically
 from fair_strategy.learning.inference import predict
+from fair_strategy.learning.objectives import ObjectiveSettings
 from fair_strategy.learning.training import (
     TrainingCase,
     TrainingResult,
@@ -48,7 +50,8 @@ def train_round(
     """Train on the labelled cases outside of the frozen validation set, and publish the model.
 
     Weights start from the shipped model, not from the last round's: a round never builds on
-    what an earlier round saw. Resumes where a killed round stopped.
+    what an earlier round saw. Resumes where a killed round stopped. The statistics also go
+    into a file beside the model, `<checksum>.json`.
 
     Args:
         steps: optimisation steps; None for the study's.
@@ -87,6 +90,8 @@ def train_round(
         "folds": _folds(study, training, settings),
     }
     publish(study, result.path, result.checksum, origin="trained", statistics=statistics)
+    # for the study's lead: no reply to a reader holds figures of subgroups
+    write_atomically(result.path.with_suffix(".json"), json.dumps(statistics, indent=2).encode())
     _prune(study)
     return statistics
 
@@ -104,7 +109,7 @@ def adopt_model(study: Study, model: ModelRecord) -> None:
 
 
 def training_settings(study: Study, *, steps: int | None = None) -> TrainingSettings:
-    """How this study trains: as its shipped model asks for, with the study's steps and seed.
+    """How this study trains: as its shipped model asks for, with its own steps, seed, objective.
 
     Raises:
         ModelError: if the shipped model asks for what does not exist.
@@ -116,6 +121,11 @@ def training_settings(study: Study, *, steps: int | None = None) -> TrainingSett
         steps=steps or study.settings.train_steps,
         seed=study.settings.seed,
         device=study.device or "auto",
+        objective=ObjectiveSettings(
+            study.settings.objective,
+            eta=study.settings.objective_eta,
+            adjustment=study.settings.objective_adjustment,
+        ),
         **asked,
     )
 

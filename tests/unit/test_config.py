@@ -49,6 +49,18 @@ def test_settings_cannot_be_changed_after_validation():
         HostSettings().allow_remote = True
 
 
+def test_each_objective_of_the_settings_is_one_of_the_library():
+    from fair_strategy.learning.objectives import OBJECTIVES, ObjectiveSettings
+
+    for name in OBJECTIVES:
+        assert parse_settings(StudySettings, {"objective": name}).objective == name
+    with pytest.raises(SettingsError, match=r"'erm', 'balanced' or 'group_dro', got 'dro'"):
+        parse_settings(StudySettings, {"objective": "dro"})
+    default, library = StudySettings(), ObjectiveSettings()
+    assert (default.objective, default.objective_eta) == (library.name, library.eta)
+    assert default.objective_adjustment == library.adjustment
+
+
 def test_each_rule_of_the_settings_is_a_rule_of_the_library():
     for rule in RULES:
         assert parse_settings(StudySettings, {"rule": rule, "attainable": "A=0.9"}).rule == rule

@@ -347,6 +347,26 @@ def test_training_offline_publishes_a_model_that_scores(images, model_file, tmp_
     assert json.loads(scored.stdout)["model"] == model.stem
 
 
+@pytest.mark.filterwarnings("ignore")  # of mlflow and its dependencies
+def test_training_offline_by_group_dro_tells_q(images, model_file, tmp_path):
+    options = ("--objective", "group_dro", "-o", "validation_per_group=0", "--steps", 1)
+    result = run(
+        *("train", "--images", images, "--out", tmp_path / "out", "--model", model_file), *options
+    )
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert "objective: group_dro" in lines
+    row = lines[lines.index("step\tloss\tq") + 1]
+    assert row.split("\t")[0] == "1"
+    assert row.count(" 0.") >= 2
+
+
+def test_an_unknown_objective_is_refused_and_the_good_ones_are_listed(images, tmp_path):
+    result = run("train", "--images", images, "--out", tmp_path, "--objective", "fair")
+    assert result.exit_code == 2
+    assert "'erm', 'balanced' or 'group_dro', got 'fair'" in said(result)
+
+
 def test_training_without_masks_says_so(tmp_path):
     images = write_cohort(tmp_path / "images", "AB")
     result = run("train", "--images", images, "--out", tmp_path / "out", "--steps", 1)

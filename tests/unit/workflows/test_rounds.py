@@ -1,16 +1,18 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from fair_strategy.data.volumes import write_mask
+from fair_strategy.learning.objectives import ObjectiveSettings
 from fair_strategy.store import cases, plans, scores
 from fair_strategy.workflows import models
 from fair_strategy.workflows.desk import next_case, original, pending_work, submit
 from fair_strategy.workflows.intake import freeze_validation, prepare
 from fair_strategy.workflows.performance import compare_labels, study_performance
 from fair_strategy.workflows.planning import make_plans, plan_is_stale
-from fair_strategy.workflows.rounds import train_round, training_cases
+from fair_strategy.workflows.rounds import train_round, training_cases, training_settings
 from fair_strategy.workflows.scoring import score_study
 from fair_strategy.workflows.study import StudyError
 from tests.helpers import AFFINE, blob
@@ -34,6 +36,20 @@ def test_a_round_publishes_another_model_and_makes_the_old_plan_stale(make_study
     make_plans(study)
     assert not next_case(study, "weighted_entropy", "ben").stale
     assert not plan_is_stale(study)
+
+
+def test_the_objective_of_the_study_trains_and_its_figures_are_kept_for_the_lead(make_study):
+    study = make_study("AAABBB", labelled=4, objective="group_dro", objective_eta=0.5)
+    settings = training_settings(study, steps=2)
+    assert settings.objective == ObjectiveSettings("group_dro", eta=0.5)
+    train_round(study, steps=2, track=False)
+    model = scores.current_model(study.store)
+    told = model.statistics["objective"]
+    assert (told["name"], told["cases"]) == ("group_dro", {"A": 3, "B": 1})
+    [row] = told["history"]
+    assert row["step"] == 2
+    assert (row["q"]["A"] > row["q"]["B"]) == (row["loss"]["A"] > row["loss"]["B"])
+    assert json.loads(model.path.with_suffix(".json").read_text()) == model.statistics
 
 
 def test_validation_subjects_are_never_trained_on(make_study):
