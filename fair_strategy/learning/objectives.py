@@ -127,7 +127,7 @@ class Objective:
         return 1.0
 
     def report(self) -> dict[str, Any]:
-        """Mean loss of each subgroup since the last report (None: not seen), and what else moves."""
+        """Mean loss by subgroup since the last report (None: not seen), and what else moves."""
         means = {name: total / n if n else None for name, (total, n) in self._seen.items()}
         self._seen = {name: [0.0, 0] for name in self.names}
         return {"loss": means}
