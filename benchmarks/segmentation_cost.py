@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from fair_strategy.config import StudySettings
 from fair_strategy.data.synthetic.head import HeadParameters, draw_head, render_head
 from fair_strategy.data.volumes import Volume, read_image, read_mask, write_image, write_mask
 from fair_strategy.learning.checkpoint import Model, load_model
-from fair_strategy.learning.inference import Prediction, predict
+from fair_strategy.learning.inference import Prediction, half, predict
 from fair_strategy.metrics.overlap import dice
 from fair_strategy.workflows.scoring import assess
 
@@ -40,10 +41,11 @@ FIELDS = (
     ("LPS", (256, 256, 176), (0.0, -12.0, 8.0)),
 )
 SHAPE = (256, 256, 176)
-READ, BARE, SCORE, SLIDE = (
+READ, BARE, SCORE, PACK, SLIDE = (
     "read and decode",
     "bare passes of both networks",
     "infer and score",
+    "compress for the disk",
     "infer and score by sliding",
 )
 START, END = "<!-- measured -->", "<!-- /measured -->"
@@ -82,14 +84,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as passing:
         work = given.work or Path(passing)
         scans = [kept_head(work, index) for index in range(given.heads)]
-        found = {
-            threads: [
+        found = {}
+        for threads in given.threads:
+            torch.set_num_threads(threads)
+            found[threads] = [
                 measure(model, *scan, given.repeats, slide=not given.without_sliding)
                 for scan in scans
-                if torch.set_num_threads(threads) is None
             ]
-            for threads in given.threads
-        }
     text = report(found, model, given.repeats)
     print(text)
     if given.out:
@@ -128,25 +129,25 @@ def measure(model: Model, image: Path, mask: Path, repeats: int, *, slide: bool)
     for turn in range(repeats + 1):
         into = found if turn else Measured()
         timed(into, BARE, passes)
-        prediction = timed(into, SCORE, lambda: infer_and_score(model, volume))
+        prediction, stored = timed(into, SCORE, lambda: infer_and_score(model, volume))
+        timed(into, PACK, partial(np.savez_compressed, io.BytesIO(), **stored))
     if prediction.route != "localised":
         raise ValueError(f"{image.name}: the localiser is not trusted ({prediction.trust:.2f})")
     found.dice[SCORE] = dice(prediction.whole_mask(), truth)
     if slide:
         without = replace(model, localiser=None)
-        slid = timed(found, SLIDE, lambda: infer_and_score(without, volume))
+        slid, _ = timed(found, SLIDE, lambda: infer_and_score(without, volume))
         found.dice[SLIDE] = dice(slid.whole_mask(), truth)
     return found
 
 
-def infer_and_score(model: Model, volume: Volume) -> Prediction:
-    """What scoring a case does between reading and the disk: predict, assess, encode."""
+def infer_and_score(model: Model, volume: Volume) -> tuple[Prediction, dict[str, Any]]:
+    """What scoring a case does between reading and the disk; and the arrays that are stored."""
     settings = StudySettings()
     prediction = predict(model, volume)
     assess(prediction, settings)
-    stored = {"mask": prediction.probability >= 0.5, "entropy": prediction.entropy.astype("f2")}
-    np.savez_compressed(io.BytesIO(), **stored)
-    return prediction
+    stored = {"mask": prediction.probability >= 0.5, "entropy": half(prediction.entropy)}
+    return prediction, stored
 
 
 def bare_passes(model: Model, volume: Volume) -> Callable[[], None]:
@@ -187,33 +188,35 @@ def timed(found: Measured, part: str, run: Callable[[], Any]) -> Any:
 
 def report(found: dict[int, list[Measured]], model: Model, repeats: int) -> str:
     """Markdown: seconds a head, ratios, Dice."""
-    heads = len(next(iter(found.values())))
+    first = next(iter(found.values()))
     lines = [
-        f"Model `{model.checksum[:12]}`, {heads} heads of seed {SEED}; mean over heads of the "
+        f"Model `{model.checksum[:12]}`, {len(first)} heads of seed {SEED}; mean over heads of the "
         f"median of {repeats} runs of the bare passes and of infer and score, in turns.",
         "",
         "| part | " + " | ".join(f"CPU-s, {n} thr. | s, {n} thr." for n in found) + " |",
         "|---|" + "---|---|" * len(found),
     ]
-    for part in (READ, BARE, SCORE, SLIDE):
-        if part in next(iter(found.values()))[0].seconds:
-            cells = [mean(all_, part, kind) for all_ in found.values() for kind in ("cpu", "wall")]
-            lines.append(f"| {part} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
-    for name, over, under in (
-        ("**infer and score / bare passes**", SCORE, BARE),
-        ("**sliding / infer and score**", SLIDE, SCORE),
-    ):
-        if over in next(iter(found.values()))[0].seconds:
-            cells = [
-                mean(all_, over, kind) / mean(all_, under, kind)
-                for all_ in found.values()
-                for kind in ("cpu", "wall")
-            ]
-            lines.append(f"| {name} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |")
-    return "\n".join([*lines, "", *dice_lines(next(iter(found.values())))])
+    for part in (READ, BARE, SCORE, PACK, SLIDE):
+        if part in first[0].seconds:
+            lines.append(row(part, [f"{mean(*column, part):.3f}" for column in columns(found)]))
+    for over, under in ((SCORE, BARE), (SLIDE, SCORE)):
+        if over in first[0].seconds:
+            ratios = [mean(*c, over) / mean(*c, under) for c in columns(found)]
+            lines.append(row(f"**{over} / {under}**", [f"{ratio:.2f}" for ratio in ratios]))
+    return "\n".join([*lines, "", *dice_lines(first)])
 
 
-def mean(found: list[Measured], part: str, kind: str) -> float:
+def columns(found: dict[int, list[Measured]]) -> list[tuple[list[Measured], str]]:
+    """For each number of threads CPU time and time on the clock."""
+    return [(measured, kind) for measured in found.values() for kind in ("cpu", "wall")]
+
+
+def row(name: str, cells: list[str]) -> str:
+    """A line of a table."""
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def mean(found: list[Measured], kind: str, part: str) -> float:
     """Over heads, of the median over runs."""
     return statistics.mean(one.median(part, kind) for one in found)
 

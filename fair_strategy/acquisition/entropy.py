@@ -122,14 +122,14 @@ def case_entropy(
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     values = _in_region(entropy_map, roi)
-    total = float(values.sum())
+    total = float(values.sum(dtype=np.float64))
     if reduction == "sum":
         return total
     divisor = values.size if reduction == "mean" else _area(boundary_area_mm2)
     return total / divisor if divisor else float("nan")
 
 
-def _in_region(entropy_map: ArrayLike, roi: ArrayLike | None) -> NDArray[np.float64]:
+def _in_region(entropy_map: ArrayLike, roi: ArrayLike | None) -> NDArray[np.number]:
     array = np.asarray(entropy_map)
     if array.ndim != 3 or array.size == 0:
         raise ValueError(f"entropy_map must be (I, J, K) and not empty, got shape {array.shape}")
@@ -138,10 +138,9 @@ def _in_region(entropy_map: ArrayLike, roi: ArrayLike | None) -> NDArray[np.floa
         if region.shape != array.shape:
             raise ValueError(f"roi must have the map's shape {array.shape}, got {region.shape}")
         array = array[region]
-    values = array.astype(np.float64)
-    if not np.isfinite(values).all() or (values < 0).any():
+    if array.size and not (array.min() >= 0 and array.max() < np.inf):  # NaN fails it too
         raise ValueError("entropy_map must be finite and 0 or more; it holds NaN, inf or less")
-    return values
+    return array
 
 
 def _area(boundary_area_mm2: float | None) -> float:

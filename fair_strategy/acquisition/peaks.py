@@ -63,7 +63,7 @@ def _greedy(
     *,
     above: float,
 ) -> tuple[Peak, ...]:
-    voxels = np.argwhere(_local_maxima(values, above))
+    voxels = _local_maxima(values, above)
     heights = values[tuple(voxels.T)].astype(np.float64)
     positions = voxels @ matrix[:3, :3].T + matrix[:3, 3]
     rounded = np.round(positions, 6)  # ties by position, not by the affine's rounding
@@ -78,19 +78,20 @@ def _greedy(
     return tuple(peaks)
 
 
-def _local_maxima(values: NDArray[np.floating], above: float) -> NDArray[np.bool_]:
-    maxima: NDArray[np.bool_] = values > above
-    box = bounding_box(maxima, pad=(1, 1, 1))
+def _local_maxima(values: NDArray[np.floating], above: float) -> NDArray[np.int64]:
+    """(N, 3): voxels above a value that no neighbour exceeds."""
+    high = values > above
+    box = bounding_box(high, pad=(1, 1, 1))
     part = values[box]
     single = part.astype(np.float32) if part.dtype == np.float16 else part
-    maxima[box] &= single == ndimage.maximum_filter(single, size=3, mode="nearest")
-    return maxima
+    maxima = high[box] & (single == ndimage.maximum_filter(single, size=3, mode="nearest"))
+    return np.argwhere(maxima) + [side.start for side in box]
 
 
 def _check(values: NDArray[np.floating], count: int, min_distance_mm: float) -> None:
     if values.ndim != 3:
         raise ValueError(f"entropy_map must be (I, J, K), got shape {values.shape}")
-    if not np.isfinite(values).all():
+    if values.size and not np.isfinite([values.min(), values.max()]).all():  # NaN shows in both
         raise ValueError("entropy_map must be finite; it holds NaN or inf")
     if count < 0:
         raise ValueError(f"count must be 0 or more, got {count!r}")

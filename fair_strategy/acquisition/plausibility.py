@@ -74,9 +74,12 @@ def implausibilities(
         docs/method.md#implausible-predictions.
     """
     array = as_mask(mask, ndim=3)
-    matrix = as_affine(affine)
+    matrix = as_affine(affine).copy()
     if not array.any():
         return ("empty",)
+    box = bounding_box(array)
+    array = array[box]
+    matrix[:3, 3] += matrix[:3, :3] @ [side.start for side in box]
     voxel_mm3 = float(abs(np.linalg.det(matrix[:3, :3])))
     found = {"volume": not _inside(np.count_nonzero(array) * voxel_mm3, expected.volume_mm3)}
     if head_centre_mm is not None:
@@ -111,6 +114,6 @@ def _on_wrong_side(offset_right_mm: float, side: str | None) -> bool:
 
 
 def _count_components(mask: NDArray[np.bool_], min_voxels: float) -> int:
-    labelled, _ = ndimage.label(mask[bounding_box(mask)], structure=np.ones((3, 3, 3)))
+    labelled, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
     sizes = np.bincount(labelled.ravel())[1:]
     return int(np.count_nonzero(sizes >= min_voxels))

@@ -135,10 +135,11 @@ def block_means(array: NDArray[np.number], factors: Sequence[int]) -> NDArray[np
     for slab, into in enumerate(sums):  # a slab of sums stays in the cache
         _sum_rows(stored[slab * a : (slab + 1) * a], b, into)
     means = _sum_every(sums, c)
+    means *= np.float32(1 / (a * b * c))
     for axis, factor in enumerate((a, b, c)):
-        counts = np.full(means.shape[axis], 1 / factor, dtype=np.float32)
-        counts[-1] = 1 / (stored.shape[axis] - factor * (len(counts) - 1))
-        means *= counts.reshape([-1 if n == axis else 1 for n in range(3)])
+        left = stored.shape[axis] % factor
+        if left:
+            np.moveaxis(means, axis, 0)[-1] *= factor / left
     return means.transpose(np.argsort(order))
 
 

@@ -134,6 +134,12 @@ def predict(model: Model, volume: Volume, *, passes: int = 1, seed: int = 0) -> 
         return replace(found, features=mean_features(collected))
 
 
+def half(array: NDArray[np.float32]) -> NDArray[np.float16]:
+    """The array in half precision: numpy takes 300 times as long where values are tiny."""
+    converted: NDArray[np.float16] = torch.from_numpy(array).half().numpy()
+    return converted
+
+
 def _route(model: Model, seen: Overview) -> tuple[Location, Route]:
     middle = (seen.low_mm + seen.high_mm) / 2
     if _windows(model, seen) <= FEW_WINDOWS:
@@ -203,8 +209,8 @@ def _slide(
 
 
 def _foreground(network: nn.Module, windows: torch.Tensor) -> torch.Tensor:
-    """(N, 1, I, J, K) probability of the foreground; 0 where a window holds nothing."""
-    filled = windows.flatten(1).any(dim=1)
+    """(N, 1, I, J, K) probability of the foreground; 0 where a (normalised) window is all 0."""
+    filled = windows.flatten(1).amax(dim=1) > 0
     if filled.all():
         return foreground(network(windows))
     probability = torch.zeros_like(windows)

@@ -76,9 +76,10 @@ def overview(
 
 def _layer_counts(mask: torch.Tensor) -> list[NDArray[np.int64]]:
     """How many voxels of a mask lie in each layer across each axis."""
-    voxels = mask.cpu().numpy()
-    planes = np.count_nonzero(voxels, axis=2)
-    return [planes.sum(1), planes.sum(0), np.count_nonzero(voxels, axis=(0, 1))]
+    ones = mask.float()  # exact below 2^24
+    planes, columns = ones.sum(0), ones.sum(2)
+    counts = (columns.sum(1), columns.sum(0), planes.sum(0))
+    return [layers.cpu().numpy().astype(np.int64) for layers in counts]
 
 
 def locate(seen: Overview, localiser: nn.Module) -> Location:
@@ -105,8 +106,10 @@ def heaviest(probability: NDArray[np.floating], grid: Grid) -> Location:
     centre = apply_affine(grid.affine, np.array([peak], dtype=np.float64))[0]
     if not heavy[peak]:
         return Location(centre, 0.0)
-    weights = probability[heavy].astype(np.float64)
-    points = apply_affine(grid.affine, np.argwhere(heavy).astype(np.float64))
+    voxels = np.flatnonzero(heavy)
+    weights = probability.reshape(-1)[voxels].astype(np.float64)
+    points = np.stack(np.unravel_index(voxels, heavy.shape), axis=1).astype(np.float64)
+    points = apply_affine(grid.affine, points)
     for _ in range(2):  # mean shift from the peak: the middle of the region that holds it
         near = np.linalg.norm(points - centre, axis=1) <= _NEAR_MM
         centre = np.average(points[near], axis=0, weights=weights[near])

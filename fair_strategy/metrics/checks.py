@@ -75,10 +75,11 @@ def as_affine(affine: ArrayLike) -> NDArray[np.float64]:
 def bounding_box(mask: NDArray[np.bool_], *, pad: Sequence[int] = (0, 0, 0)) -> tuple[slice, ...]:
     """The smallest box that holds a non-empty mask, grown by `pad` voxels and cut at the array."""
     box = []
-    for axis, (size, extra) in enumerate(zip(mask.shape, pad, strict=True)):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        used = np.flatnonzero(mask.any(axis=others))
+    rest = mask  # without the axes done: the first pass is the only one over the whole mask
+    for size, extra in zip(mask.shape, pad, strict=True):
+        used = np.flatnonzero(rest.reshape(size, -1).any(axis=1))
         box.append(slice(max(int(used[0]) - extra, 0), min(int(used[-1]) + 1 + extra, size)))
+        rest = rest[used[0] : used[-1] + 1].any(axis=0)
     return tuple(box)
 
 

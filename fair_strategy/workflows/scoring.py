@@ -20,7 +20,7 @@ from fair_strategy.data.grids import VolumeError, spacing_mm
 from fair_strategy.data.volumes import Volume, read_image
 from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.grids import box_grid
-from fair_strategy.learning.inference import Prediction, predict
+from fair_strategy.learning.inference import Prediction, half, predict
 from fair_strategy.metrics.checks import bounding_box
 from fair_strategy.metrics.overlap import volume_mm3
 from fair_strategy.metrics.surface import surface_area_mm2
@@ -250,7 +250,7 @@ def _stored(
         affine=prediction.affine,
         box=np.array([(s.start, s.stop) for s in prediction.box]),
         mask=prediction.probability >= 0.5,
-        entropy=prediction.entropy.astype(np.float16),
+        entropy=half(prediction.entropy),
         peaks=tuple((p.position_mm, p.value) for p in assessment.peaks),
         flags=assessment.flags,
         route=prediction.route,
