@@ -46,9 +46,9 @@ def number(value: float, decimals: int, *, sign: bool = False) -> str:
 
 
 def interval(low: float, high: float, form: Callable[[float], str]) -> str:
-    """Low to high, or that there is none."""
+    """Low to high, or that it is not known."""
     if np.isnan(low) or np.isnan(high):
-        return "no interval"
+        return "not known"
     return f"{form(low).removesuffix(f'{NBSP}%')} to {form(high)}"
 
 

@@ -37,7 +37,8 @@ class Analysis:
     Attributes:
         measures: every measure of each run and round (`measures_by_round`).
         summary: a row a setting (bias, start) and arm at the final budget: mean over the seeds
-            that reached it, with bootstrap intervals; reductions against entropy.
+            that reached it, with bootstrap intervals; reductions against entropy, NaN where
+            entropy's own mean may be 0 (in more than 2.5 % of the resamples).
         groups: a row a setting, arm and subgroup at the final budget; the difference to entropy
             and to balanced_random; `down` where it is more than .01 below either.
         tests: a row a setting, arm, reference and measure: paired difference over the seeds that
@@ -228,6 +229,8 @@ def _reduction(setting: _Setting, arm: str, name: str) -> dict[str, float]:
         value = float(1 - own.mean() / other.mean())
         if setting.drawn:
             low, high = setting.drawn.reduction(name, arm, entropy, seeds)
+            if np.isnan(low) and not np.isnan(setting.drawn.mean(name, entropy, seeds)[0]):
+                value = NAN  # entropy's own may be 0: a ratio to it says nothing
     return {key: value, f"{key}_low": low, f"{key}_high": high, f"{key}_seeds": len(seeds)}
 
 
@@ -319,12 +322,17 @@ def _setting_notes(setting: _Setting, measures: pd.DataFrame) -> Iterator[str]:
     own = measures[(measures.bias == setting.bias) & (measures.start == setting.start)]
     own = own[own["round"] >= 0]
     started = own.groupby("arm").seed.nunique()
-    ended = setting.final.groupby("arm").seed.nunique().reindex(started.index).fillna(0)
+    ended = setting.final.groupby("arm").seed.nunique().reindex(started.index).fillna(0).astype(int)
+    going = [arm for arm in in_order(started.index) if ended[arm] < started[arm]]
+    if going:
+        counts = ", ".join(f"{arm} {ended[arm]} of {started[arm]}" for arm in going)
+        yield f"{name}: runs that have not reached the final budget are left out ({counts})."
+    main = [arm for arm in dict.fromkeys(setting.roles.values()) if arm in started.index]
     most = int(started.max())
-    short = [arm for arm in in_order(started.index) if ended[arm] < most]
-    if short:
-        counts = ", ".join(f"{arm} {int(ended[arm])} of {most}" for arm in short)
-        yield f"{name}: not every seed has reached the final budget ({counts})."
+    fewer = [arm for arm in main if started[arm] < most]
+    if fewer:
+        counts = ", ".join(f"{arm} {started[arm]} of {most}" for arm in fewer)
+        yield f"{name}: fewer seeds than elsewhere ({counts}); compared in the shared ones."
     present = set(setting.final.arm)
     for role in ("headline", *REFERENCES):
         if setting.roles.get(role) not in present:

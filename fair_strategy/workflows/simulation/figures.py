@@ -138,7 +138,8 @@ def _final(analysis: Analysis, rounds: pd.DataFrame, start: str, folder: Path) -
                 "floor", (floor, len(order) - 0.45), xytext=(3, 0), textcoords="offset points",
                 fontsize=8, va="center",
             )  # fmt: skip
-        axis.set_yticks(range(len(order)), [spoken(arm) for arm in order], color=INK)
+        names = [_with_seeds(own, arm) for arm in order]
+        axis.set_yticks(range(len(order)), names, color=INK)
         axis.set_ylim(-0.6, len(order) - 0.2)
         axis.set_xlim(left=0, right=1.3 * axis.get_xlim()[1])
         axis.set_xlabel("gap in Dice at the final budget")
@@ -149,10 +150,17 @@ def _final(analysis: Analysis, rounds: pd.DataFrame, start: str, folder: Path) -
         f"final-{start}",
         title=f"Gap at the final budget, every arm, {start} start",
         caption="Points are means over the seeds; lines are 95 % intervals of a hierarchical "
-        "bootstrap over seeds and test scans. Beside them: reduction against entropy. Dashed: "
-        "floor, the model trained on the whole pool.",
+        "bootstrap over seeds and test scans. Beside them: reduction against entropy in the seeds "
+        "that both have; after a name the number of seeds, where it is smaller than the others'. "
+        "Dashed: floor, the model trained on the whole pool.",
         alt=_alt(analysis, start, "gap", "Gap in Dice"),
     )
+
+
+def _with_seeds(summary: pd.DataFrame, arm: str) -> str:
+    """The arm's name, and its number of seeds where others have more."""
+    seeds = summary[summary.arm == arm].seeds.max()
+    return spoken(arm) if seeds == summary.seeds.max() else f"{spoken(arm)} ({seeds})"
 
 
 def _interval(axis: Any, analysis: Analysis, row: pd.DataFrame, place: int) -> None:

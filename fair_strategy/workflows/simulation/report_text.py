@@ -77,7 +77,7 @@ def _reading(
             f"At {own.n_labelled:.0f} annotated scans the gap in Dice between the subgroups was "
             f"{three(own.gap)} under {spoken(own.arm)} and {three(entropy.gap)} under entropy: "
             f"{_change(own, 'gap_reduction')}, "
-            f"{own.gap_reduction_seeds} seeds, {_p(analysis, own, roles['entropy'])}.",
+            f"{_seeds(own.gap_reduction_seeds)}, {_p(analysis, own, roles['entropy'])}.",
             _above_floor(rows, own, entropy),
             *_against_balanced(analysis, own, roles, rows),
             levelling,
@@ -105,7 +105,7 @@ def _above_floor(rows: dict[str, Any], own: Any, entropy: Any) -> str:
         f"{signed(own.excess)}"
     )
     if np.isnan(own.excess_reduction):
-        return f"{text}."
+        return f"{text}; entropy's own excess may be 0, so no reduction is told."
     return f"{text} and entropy {signed(entropy.excess)}: {_change(own, 'excess_reduction')}."
 
 
@@ -129,7 +129,7 @@ def _levelling(analysis: Analysis, own: Any) -> tuple[str, bool]:
     groups = groups[groups.arm == own.arm]
     lower = [
         f"{three(-row[key])} below its value under {spoken(name)} (subgroup {row.subgroup}; "
-        f"difference {interval(row[f'{key}_low'], row[f'{key}_high'], signed)})"
+        f"interval of the difference: {interval(row[f'{key}_low'], row[f'{key}_high'], signed)})"
         for _, row in groups.iterrows()
         for name in ("entropy", "balanced_random")
         if row[key := f"to_{name}"] < -LEVELLED_DOWN
@@ -415,8 +415,13 @@ def _test(analysis: Analysis, own: Any, reference: str, measure: str) -> Any:
 def _p(analysis: Analysis, own: Any, reference: str) -> str:
     if own.arm == reference:
         return "the same arm"
-    p = _test(analysis, own, reference, "gap").p
-    return "no test" if np.isnan(p) else f"p{NBSP}={NBSP}{p_value(p)}"
+    test = _test(analysis, own, reference, "gap")
+    p = test.p
+    return "no test" if test.seeds < 2 else f"p{NBSP}={NBSP}{p_value(p)}"
+
+
+def _seeds(number: int) -> str:
+    return f"{number} seed{'' if number == 1 else 's'}"
 
 
 def _cells(row: pd.Series) -> list[str]:

@@ -188,6 +188,34 @@ def test_without_a_whole_pool_model_there_is_no_excess_and_that_is_said(tmp_path
     assert any("no floor" in note for note in found.notes)
 
 
+def test_an_arm_planned_for_fewer_seeds_is_compared_in_those_and_is_not_called_unfinished(
+    tmp_path, parts
+):
+    for name, table in parts.items():
+        parts[name] = table[~((table.arm == "masked_entropy") & (table.seed > 1))]
+    tables = read_tables(write(tmp_path, parts))
+    found = analyse(tables)
+    row = only(found.summary, arm="masked_entropy")
+    own, entropy = final_gaps(tables, "masked_entropy"), final_gaps(tables, "entropy")
+    assert row.gap_reduction == pytest.approx(1 - own.mean() / entropy[:2].mean())
+    assert (row.seeds, row.gap_reduction_seeds) == (2, 2)
+    assert found.notes == ()
+
+
+def test_no_reduction_is_told_against_an_excess_that_may_be_nothing(tmp_path, parts):
+    for name in ("rounds", "cases"):
+        table = parts[name]
+        floor = table[table.arm == "whole_pool"]
+        keys = ["seed", "subgroup"] if name == "rounds" else ["seed", "case_id"]
+        same = table.merge(floor[[*keys, "dice"]], on=keys, how="left", suffixes=("", "_floor"))
+        is_last = (same.arm == "entropy") & (same["round"] == 2)
+        table["dice"] = np.where(is_last, same.dice_floor + 1e-9, same.dice)
+    found = analyse(read_tables(write(tmp_path, parts)))
+    row = only(found.summary, arm="random")
+    assert np.isnan([row.excess_reduction, row.excess_reduction_low]).all()
+    assert not np.isnan([row.gap_reduction, row.excess_low]).any()
+
+
 def test_an_arm_of_one_bias_only_is_in_that_bias_only(tmp_path):
     parts = made(rounds=2, n_test=6, seeds=2)
     for name, table in parts.items():
