@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from fair_strategy.cli.audit import audit
 from fair_strategy.cli.options import fail
 from fair_strategy.cli.rank import rank
 from fair_strategy.cli.report import report
@@ -18,7 +19,7 @@ from fair_strategy.cli.synth import synth
 from fair_strategy.cli.train import train
 from fair_strategy.store.errors import StoreError, UnknownCaseError
 
-VERBS = (synth, score, rank, train, simulate, report)
+VERBS = (synth, score, rank, train, simulate, report, audit)
 
 
 _BAD_PATH = (

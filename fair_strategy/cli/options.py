@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from fair_strategy.config import SettingsError, StudySettings, parse_settings
+from fair_strategy.workflows.reporting.plain import plain
 
 AsJson = Annotated[bool, typer.Option("--json", help="answer in JSON, for scripts")]
 SensitiveFeature = Annotated[
@@ -57,7 +58,7 @@ def fail(sentence: str, *, code: int) -> NoReturn:
 def answer(result: Mapping[str, Any], *, as_json: bool) -> None:
     """Print a command's result: one JSON object, or a line an entry."""
     if as_json:
-        typer.echo(json.dumps(_plain(result), indent=2))
+        typer.echo(json.dumps(plain(result), indent=2))
         return
     for name, value in result.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -79,17 +80,6 @@ def tracked(what: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(task, completed=done, total=total)
 
         yield move
-
-
-def _plain(value: Any) -> Any:
-    """NaN becomes null: JSON has no other word for it."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value
 
 
 def _text(value: Any) -> str:
