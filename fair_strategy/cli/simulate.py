@@ -39,14 +39,17 @@ def simulate(
 
     Every run is a study on disk: the same selection, weights, training and scoring as behind the
     server. A killed call goes on with --resume and ends with the same tables (rounds.csv,
-    cases.csv, selected.csv, scores.csv).
+    cases.csv, selected.csv, scores.csv). At the end they are reported on (report.html); `report`
+    renders that anew.
 
     --via-rest plays the first run (of the stage, if one is given) against a running server, with
     the client of MONAI Label's Slicer plugin, and offline too, and compares the scans that were
     handed out; exit code 1 if they differ. Where no server answers it says how to start one.
     """
+    from fair_strategy.workflows.simulation.analysis_tables import TableError
     from fair_strategy.workflows.simulation.first_models import Workspace
     from fair_strategy.workflows.simulation.plan import runs
+    from fair_strategy.workflows.simulation.report import write_report
     from fair_strategy.workflows.simulation.settings import read_simulation
     from fair_strategy.workflows.simulation.simulate import simulate as play
 
@@ -61,6 +64,10 @@ def simulate(
         result = play(simulation, workspace, stage=stage, jobs=jobs, resume=resume, say=_say)
     except KeyboardInterrupt:
         fail("interrupted; the same command with --resume goes on from here", code=1)
+    try:
+        result["report"] = str(write_report(workspace.out).html)
+    except TableError as error:  # e.g. a stage of whole-pool models only
+        _say(f"no report yet: {error}")
     answer(result, as_json=as_json)
 
 

@@ -18,7 +18,12 @@ from fair_strategy.workflows.simulation.analysis_measures import (
 )
 from fair_strategy.workflows.simulation.analysis_resampling import OF_GROUP, Resampled, resample
 from fair_strategy.workflows.simulation.analysis_statistics import sign_flip_p
-from fair_strategy.workflows.simulation.analysis_tables import SETTING, WHOLE_POOL, Tables
+from fair_strategy.workflows.simulation.analysis_tables import (
+    SETTING,
+    WHOLE_POOL,
+    TableError,
+    Tables,
+)
 
 REFERENCES = ("entropy", "balanced_random", "random")
 HEADLINE = "weighted_entropy"
@@ -110,11 +115,13 @@ def analyse(tables: Tables, *, headline: str | None = None) -> Analysis:
         headline: the arm that the reading is about; by default `weighted_entropy`, or else the
             first arm of that strategy.
     Raises:
-        ValueError: if the headline arm is not in the tables.
+        ValueError: if the headline arm is not in the tables, or (TableError) no arm is.
     """
     arms = set(tables.rounds.arm) - {WHOLE_POOL}
     if headline is not None and headline not in arms:
         raise ValueError(f"arm {headline!r}: expected one of {', '.join(in_order(arms))}")
+    if not arms:
+        raise TableError("rounds.csv: no arm but the whole pool's has a finished round yet")
     measures = measures_by_round(tables.rounds)
     settings = list(_settings(tables, measures, headline))
     rows = [(s, a) for s in settings for a in s.arms()]

@@ -141,9 +141,9 @@ def _final(analysis: Analysis, rounds: pd.DataFrame, start: str, folder: Path) -
         names = [_with_seeds(own, arm) for arm in order]
         axis.set_yticks(range(len(order)), names, color=INK)
         axis.set_ylim(-0.6, len(order) - 0.2)
-        axis.set_xlim(left=0, right=1.3 * axis.get_xlim()[1])
         axis.set_xlabel("gap in Dice at the final budget")
         axis.grid(axis="y", visible=False)
+    axes[0, 0].set_xlim(0, 1.25 * axes[0, 0].get_xlim()[1])  # all panels; room for the numbers
     return _drawn(
         figure,
         folder,

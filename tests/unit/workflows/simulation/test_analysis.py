@@ -307,6 +307,12 @@ def test_tables_without_any_round_say_so(tmp_path, parts):
         read_tables(write(tmp_path, {**parts, "rounds": parts["rounds"].iloc[:0]}))
 
 
+def test_the_whole_pool_alone_is_no_comparison(tmp_path, parts):
+    floor = {name: table[table.arm == "whole_pool"] for name, table in parts.items()}
+    with pytest.raises(TableError, match="no arm but the whole pool's"):
+        analyse(read_tables(write(tmp_path, floor)))
+
+
 def test_a_subgroup_called_na_is_a_name_and_not_a_missing_value(tmp_path, parts):
     for name in ("rounds", "cases", "selected", "scores"):
         parts[name]["subgroup"] = parts[name].subgroup.replace("A", "NA")
