@@ -23,10 +23,13 @@ def simulate(
         Path, typer.Argument(metavar="CONFIG.yaml", help="what to simulate, see experiments/")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="folder of the results; default: simulations/<CONFIG>")
+        Path | None, typer.Option(help="folder of the results; default: studies/<CONFIG>")
     ] = None,
     device: Annotated[Device, typer.Option(help="auto: a GPU if there is one")] = Device.auto,
     jobs: Annotated[int, typer.Option(min=1, help="processes, each with one thread")] = 1,
+    scratch: Annotated[
+        Path | None, typer.Option(help="for the studies while they run; a RAM disk is fastest")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with what is there")] = False,
     stage: Annotated[str | None, typer.Option(help="only the runs of this stage")] = None,
     via_rest: Annotated[
@@ -55,7 +58,9 @@ def simulate(
 
     simulation = read_simulation(configuration)
     workspace = Workspace(
-        (out or Path("simulations") / configuration.stem).resolve(), _chosen(device)
+        out=(out or Path("studies") / configuration.stem).resolve(),
+        device=_chosen(device),
+        scratch=scratch.resolve() if scratch else None,
     )
     if via_rest is not None:
         _compared(runs(simulation, stage)[0], workspace, via_rest, as_json=as_json)

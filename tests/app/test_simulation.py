@@ -64,6 +64,8 @@ def server(played):
     assert process.wait(timeout=60) == 0, running.log[-3000:]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_both_routes_pick_the_same_scans(played, server):
     workspace, run, _ = played
     offline = picked_offline(read_shard(workspace.out, run))

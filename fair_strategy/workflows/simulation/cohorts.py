@@ -1,7 +1,8 @@
 """The synthetic folders of a simulation: made once, kept beside its results."""
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -62,13 +63,22 @@ def make_cohort(
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the pool or the test set of a bias, or what is still missing of it."""
-    write_cohort(
-        folder_of(out, part, bias=bias, field_of_view=field_of_view),
-        _settings(block, part, bias, field_of_view),
-        processes=processes,
-        progress=progress,
-    )
+    """Write the pool or the test set of a bias, or what is still missing of it.
+
+    A folder that is complete is not touched: a participants.tsv with another date would make a
+    study plan anew in mid-round.
+
+    Raises:
+        CohortError: if the folder holds scans of other settings.
+    """
+    folder = folder_of(out, part, bias=bias, field_of_view=field_of_view)
+    settings = _settings(block, part, bias, field_of_view)
+    complete = folder.with_name(f"{folder.name}.complete.json")
+    described = json.dumps(asdict(settings), sort_keys=True)
+    if complete.exists() and complete.read_text(encoding="utf-8") == described:
+        return
+    write_cohort(folder, settings, processes=processes, progress=progress)
+    complete.write_text(described, encoding="utf-8")
 
 
 @lru_cache(maxsize=8)

@@ -35,17 +35,23 @@ class Workspace:
     """Where a simulation keeps what it needs while it runs.
 
     Attributes:
-        out: results; `out / "work"` may be deleted once all is done.
+        out: results.
         device: "cpu" or "cuda".
+        scratch: another place for the studies that are being played than `out / "work"`: they
+            make many small writes, which a RAM disk spares. If it is lost, runs that were not
+            finished begin anew.
     """
 
     out: Path
     device: str = "cpu"
+    scratch: Path | None = None
 
     @property
     def work(self) -> Path:
-        """Studies that are being played."""
-        return self.out / "work"
+        """Studies that are being played; may be deleted once all is done."""
+        if self.scratch is None:
+            return self.out / "work"
+        return self.scratch / f"{self.out.name}-{short_digest(str(self.out))}"
 
 
 def pool_of(workspace: Workspace, run: Run) -> KnownCohort:

@@ -1,5 +1,6 @@
 """One tiny simulation: its cohorts are made once, its results where each test wants them."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,10 @@ def tiny_cohorts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def configured(tmp_path: Path, tiny_cohorts: Path):
+def configured(tmp_path: Path, tiny_cohorts: Path, monkeypatch: pytest.MonkeyPatch):
     """Makes (simulation, workspace): settings as given, in a folder that has the scans."""
+    # A kill is not a power cut: how fast the disk is need not slow the tests down.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
     def configure(name: str = "out", **changed: Any) -> tuple[SimulationSettings, Workspace]:
         out = tmp_path / name
