@@ -100,8 +100,8 @@ def _groups(audit: Audit, grouping: Grouping, folder: Path) -> Drawn:
         title=f"Each subgroup, by {_words(grouping.feature)}",
         caption="Points are the subgroups, lines 95 % bootstrap intervals, the dotted line is all "
         "cases together. Hollow grey points: too few persons (or no value of the feature) to be "
-        "ranked. Which way is better stands above each panel.",
-        alt=f"{primary.measure.title} and other measures of each subgroup by {_words(grouping.feature)}: "
+        "ranked. Which way is better stands below each panel.",
+        alt=f"{primary.measure.title} of each subgroup by {_words(grouping.feature)}: "
         + "; ".join(f"{n} {plain_number(primary.by_group[n].value)}" for n in grouping.ranked),
     )  # fmt: skip
 

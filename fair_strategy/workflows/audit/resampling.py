@@ -84,10 +84,11 @@ def gap_null_of(
     persons, first, person = np.unique(subjects[chosen], return_index=True, return_inverse=True)
     rows, metric = measured.rows[chosen], measured.measure.metric
     several = persons.size < chosen.size
+    compared = np.unique(grouping.labels[chosen])
 
     def gap(order: Floats, dealt: NDArray[np.str_]) -> float:
         labels = dealt[person] if several else dealt
-        return float(gap_of_means([_of(metric, rows[labels == name]) for name in np.unique(dealt)]))
+        return float(gap_of_means([_of(metric, rows[labels == name]) for name in compared]))
 
     of_persons = grouping.labels[chosen][first]
     if not several:  # np.unique sorted the persons: put their rows in that order
