@@ -70,6 +70,21 @@ def test_resampling_agrees_with_scipy_beyond_the_images_edge_too(degrees, outsid
     np.testing.assert_allclose(got[0], expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("slab", [1, 200, 50_000])
+@pytest.mark.parametrize("angles", [(20.0, 0.0), (-35.0, 50.0), (130.0, -80.0), (90.0, 1.0)])
+def test_a_turned_image_in_a_far_wider_grid_agrees_with_scipy(monkeypatch, slab, angles):
+    monkeypatch.setattr("fair_strategy.learning.interpolation._SLAB_VOXELS", slab)
+    b = np.deg2rad(angles[1])
+    tilt = np.eye(4)
+    tilt[1:3, 1:3] = [[np.cos(b), -np.sin(b)], [np.sin(b), np.cos(b)]]
+    affine = tilt @ oblique(angles[0])
+    middle = affine[:3, :3] @ [3.5, 4.0, 3.0] + affine[:3, 3]
+    target = window_grid(middle + np.array([2.0, 5.0, -4.0]), (20, 23, 30), 1.2)
+    expected = scipys(image()[0].numpy(), affine, target, mode="grid-constant")
+    assert 0.01 < (expected != 0).mean() < 0.3
+    np.testing.assert_allclose(resample(image(), affine, target)[0], expected, atol=1e-9)
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 def test_axes_in_another_order_are_turned_not_interpolated(order):
     array = image()[0].numpy()
