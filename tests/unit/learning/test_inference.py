@@ -10,8 +10,9 @@ from torch import nn
 
 from fair_strategy.acquisition.entropy import mutual_information, predictive_entropy
 from fair_strategy.data.volumes import Volume
+from fair_strategy.learning import inference
 from fair_strategy.learning.inference import predict
-from fair_strategy.learning.localisation import locate, overview
+from fair_strategy.learning.localisation import Location, locate, overview
 
 from .conftest import blob, tiny_model
 
@@ -90,6 +91,22 @@ def test_a_trusted_place_gets_one_window():
     assert prediction.route == "localised"
     assert prediction.trust >= 0.5
     assert all(s.stop - s.start <= 25 for s in prediction.box)
+    assert np.array_equal(whole_mask(prediction), label.array > 0)
+
+
+@pytest.mark.parametrize("away_mm", [40.0, 19.0])
+def test_a_sure_localiser_is_overruled_by_a_window_that_does_not_show_the_structure(
+    monkeypatch, away_mm
+):
+    image, label = blob(shape=(70, 50, 40), centre=(20, 25, 20), radius=8)
+    wrong = image.affine[:3, :3] @ [20.0 + away_mm, 25.0, 20.0] + image.affine[:3, 3]
+    monkeypatch.setattr(inference, "locate", lambda *_: Location(wrong, 0.95))
+    model = bright(localiser=True)
+    model.network.sharpness.fill_(60.0)
+    black = (label.array > 0).astype(np.float32)
+    black[0, 0, 0] = black[-1, -1, -1] = 1.0  # the content spans many windows
+    prediction = predict(model, Volume(black, image.affine))
+    assert (prediction.route, prediction.trust) == ("sliding", 0.95)
     assert np.array_equal(whole_mask(prediction), label.array > 0)
 
 
