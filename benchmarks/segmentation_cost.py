@@ -48,6 +48,7 @@ READ, BARE, SCORE, PACK, SLIDE = (
     "compress for the disk",
     "infer and score by sliding",
 )
+ROUTES = (SCORE, SLIDE)
 START, END = "<!-- measured -->", "<!-- /measured -->"
 
 
@@ -222,13 +223,19 @@ def mean(found: list[Measured], kind: str, part: str) -> float:
 
 
 def dice_lines(found: list[Measured]) -> list[str]:
-    """Dice of both routes, a line a head."""
-    lines = ["| head | Dice, localised | Dice, sliding | difference |", "|---|---|---|---|"]
+    """A line a head: its cost against the bare passes, and the Dice of both routes."""
+    lines = [
+        "| head | CPU-s / bare passes | Dice, localised | Dice, sliding | difference |",
+        "|---|---|---|---|---|",
+    ]
     for number, one in enumerate(found):
+        ratio = one.median(SCORE, "cpu") / one.median(BARE, "cpu")
         slid = one.dice.get(SLIDE, float("nan"))
-        difference = one.dice[SCORE] - slid
-        lines.append(f"| {number} | {one.dice[SCORE]:.4f} | {slid:.4f} | {difference:+.4f} |")
-    return lines
+        values = (f"{ratio:.2f}", f"{one.dice[SCORE]:.4f}", f"{slid:.4f}")
+        lines.append(row(str(number), [*values, f"{one.dice[SCORE] - slid:+.4f}"]))
+    means = [statistics.mean(one.dice.get(part, float("nan")) for one in found) for part in ROUTES]
+    cells = ["", *(f"{value:.4f}" for value in means), f"{means[0] - means[1]:+.4f}"]
+    return [*lines, row("mean", cells)]
 
 
 def replace_table(page: Path, text: str) -> None:
