@@ -60,7 +60,7 @@ class Change:
 
     @property
     def better(self) -> bool:
-        """Whether the second model is the better one here."""
+        """Whether the second model is better; of gaps, and where 0 is best, whether nearer to 0."""
         if self.part == "gap" or self.measure.better == ZERO:
             return abs(self.second) < abs(self.first)
         return (self.difference > 0) == (self.measure.better == HIGHER)
@@ -124,6 +124,8 @@ def sentence(change: Change, names: tuple[str, str]) -> str:
     if change.part == "gap":
         verb = "closes" if change.better else "widens"
         return f"{names[1]} {verb} the gap in {title}{of}: from {numbers}."
+    if change.measure.better == ZERO:  # that the value moved was tested, not its distance from 0
+        return f"{names[1]} moves {title}{of} in {where}: from {numbers}; 0 is best."
     return f"{names[1]} is {way} than {names[0]} in {where}: {title}{of} from {numbers}."
 
 

@@ -415,9 +415,13 @@ def _side_by_side(
     figures: Sequence[Drawn],
 ) -> Iterator[str]:
     yield f"<h2>{escape(audits[1].name)} against {escape(audits[0].name)}</h2>"
+    names = (audits[0].name, audits[1].name)
     if named:
         yield "<p>Shown by the paired differences on the same cases:</p>"
-        yield from list_html(named)
+        for feature in dict.fromkeys(change.feature for change in changes if change.named):
+            own = [c for c in changes if c.feature == feature and c.named]
+            yield f"<h3>By {escape(_words(feature))}</h3>"
+            yield from list_html([sentence(change, names) for change in own])
     else:
         yield "<p>No difference between the two was shown.</p>"
     yield (
@@ -426,7 +430,7 @@ def _side_by_side(
     )
     yield from map(figure_html, figures)
     for feature in dict.fromkeys(change.feature for change in changes):
-        yield from table_html(_changes_table(changes, feature, (audits[0].name, audits[1].name)))
+        yield from table_html(_changes_table(changes, feature, names))
 
 
 def _changes_table(changes: Sequence[Change], feature: str, names: tuple[str, str]) -> Table:
