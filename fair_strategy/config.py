@@ -25,6 +25,9 @@ Reduction = Literal["mean", "sum", "per_boundary"]
 Region = Literal["roi", "volume"]
 ObjectiveName = Literal["erm", "balanced", "group_dro"]
 
+LABEL_DERIVED = ("enhancing_volume",)
+"""Features that only the label of a case tells: for audits, never for selection."""
+
 
 class SettingsError(ValueError):
     """An option that does not exist, or a value that it cannot take."""
@@ -115,6 +118,16 @@ class StudySettings(_Settings):
     def _attainable_where_needed(self) -> "StudySettings":
         if self.rule == "reducible_error" and not self.attainable:
             raise ValueError("rule reducible_error needs attainable, e.g. attainable A=0.9,B=0.87")
+        return self
+
+    @model_validator(mode="after")
+    def _known_before_the_label(self) -> "StudySettings":
+        derived = [name for name in self.sensitive_feature or () if name in LABEL_DERIVED]
+        if derived:
+            raise ValueError(
+                f"sensitive_feature {', '.join(derived)}: is known from the label only, which "
+                "selection is to ask for; take one that is known before, and audit by this one"
+            )
         return self
 
     @model_validator(mode="after")

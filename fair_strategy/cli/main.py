@@ -16,10 +16,11 @@ from fair_strategy.cli.report import report
 from fair_strategy.cli.score import score
 from fair_strategy.cli.simulate import simulate
 from fair_strategy.cli.synth import synth
+from fair_strategy.cli.task import task
 from fair_strategy.cli.train import train
 from fair_strategy.store.errors import StoreError, UnknownCaseError
 
-VERBS = (synth, score, rank, train, simulate, report, audit)
+VERBS = (synth, score, rank, train, simulate, report, audit, task)
 
 
 _BAD_PATH = (
