@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ def annotate_batch(
         mask = annotate(
             run.block.annotator,
             pool.cases[case_id],
-            shown=lambda i=case_id: _shown(study, i),
+            shown=partial(_shown, study, case_id),
             seed=run.seed,
             folder=study.state_dir / "annotated",
         )
