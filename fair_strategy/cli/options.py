@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -31,6 +32,29 @@ Settings = Annotated[
 ]
 
 errors = Console(stderr=True)
+
+
+class Device(StrEnum):
+    """Where the networks run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def chosen_device(device: Device) -> str:
+    """`cpu` or `cuda`; exit code 2 for a GPU that is not there."""
+    import torch
+
+    there = torch.cuda.is_available()
+    if device is Device.cuda and not there:
+        fail("--device cuda: there is no GPU that torch can use", code=2)
+    return "cuda" if there and device is not Device.cpu else "cpu"
+
+
+def say(sentence: str) -> None:
+    """A line on standard error: standard output is for the answer."""
+    errors.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def study_settings(options: list[str] | None, **given: Any) -> StudySettings:

@@ -1,21 +1,12 @@
 """``fair-strategy simulate``: active learning played through with a simulated annotator."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fair_strategy.cli.options import AsJson, answer, errors, fail
+from fair_strategy.cli.options import AsJson, Device, answer, chosen_device, fail, say
 from fair_strategy.cli.stock_client import stock_client
-
-
-class Device(StrEnum):
-    """Where the networks run."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def simulate(
@@ -59,20 +50,20 @@ def simulate(
     simulation = read_simulation(configuration)
     workspace = Workspace(
         out=(out or Path("studies") / configuration.stem).resolve(),
-        device=_chosen(device),
+        device=chosen_device(device),
         scratch=scratch.resolve() if scratch else None,
     )
     if via_rest is not None:
         _compared(runs(simulation, stage)[0], workspace, via_rest, as_json=as_json)
         return
     try:
-        result = play(simulation, workspace, stage=stage, jobs=jobs, resume=resume, say=_say)
+        result = play(simulation, workspace, stage=stage, jobs=jobs, resume=resume, say=say)
     except KeyboardInterrupt:
         fail("interrupted; the same command with --resume goes on from here", code=1)
     try:
         result["report"] = str(write_report(workspace.out).html)
     except TableError as error:  # e.g. a stage of whole-pool models only
-        _say(f"no report yet: {error}")
+        say(f"no report yet: {error}")
     answer(result, as_json=as_json)
 
 
@@ -86,7 +77,7 @@ def _compared(run: Any, workspace: Any, url: str, *, as_json: bool) -> None:
     from fair_strategy.workflows.simulation.shards import read_shard
     from fair_strategy.workflows.simulation.simulate import play_one
 
-    play_one(workspace, run, say=_say)
+    play_one(workspace, run, say=say)
     offline = picked_offline(read_shard(workspace.out, run))
     folder = served_folder(workspace, run)
     client = stock_client(url, "annotator", workspace.out / "rest" / "downloads")
@@ -99,16 +90,3 @@ def _compared(run: Any, workspace: Any, url: str, *, as_json: bool) -> None:
     answer({"run": run.name, "same": same, "offline": offline, "rest": served}, as_json=as_json)
     if not same:
         raise typer.Exit(1)
-
-
-def _chosen(device: Device) -> str:
-    import torch
-
-    there = torch.cuda.is_available()
-    if device is Device.cuda and not there:
-        fail("--device cuda: there is no GPU that torch can use", code=2)
-    return "cuda" if there and device is not Device.cpu else "cpu"
-
-
-def _say(sentence: str) -> None:
-    errors.print(sentence, markup=False, highlight=False, soft_wrap=True)

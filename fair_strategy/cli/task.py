@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fair_strategy.cli.options import AsJson, answer, errors, fail, tracked
+from fair_strategy.cli.options import AsJson, Device, answer, chosen_device, fail, say, tracked
 
 
 class TaskName(StrEnum):
@@ -23,14 +23,6 @@ class ObjectiveName(StrEnum):
     erm = "erm"
     balanced = "balanced"
     group_dro = "group_dro"
-
-
-class Device(StrEnum):
-    """Where the networks run."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def task(
@@ -79,19 +71,6 @@ def task(
         settings = settings.model_copy(update={"weights": weights})
     with tracked("training") as track:
         result = run_task(
-            settings, data, objective.value, out, device=_chosen(device), say=_say, track=track
+            settings, data, objective.value, out, device=chosen_device(device), say=say, track=track
         )
     answer(result, as_json=as_json)
-
-
-def _chosen(device: Device) -> str:
-    import torch
-
-    there = torch.cuda.is_available()
-    if device is Device.cuda and not there:
-        fail("--device cuda: there is no GPU that torch can use", code=2)
-    return "cuda" if there and device is not Device.cpu else "cpu"
-
-
-def _say(sentence: str) -> None:
-    errors.print(sentence, markup=False, highlight=False, soft_wrap=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fair_strategy.config import StudySettings
+from fair_strategy.config_file import known_or_error
 from fair_strategy.workflows.simulation.settings import (
     WHOLE_POOL,
     ArmBlock,
     SimulationSettings,
-    known_or_error,
     study_settings,
 )
 

@@ -1,14 +1,14 @@
 """What a simulation is made of: cohort, starts, budget, training, arms, stages; checked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from fair_strategy.acquisition.strategies import STRATEGIES
 from fair_strategy.config import SettingsError, StudySettings, parse_settings
+from fair_strategy.config_file import Block, known_or_error, read_yaml, validated
 from fair_strategy.data.synthetic.subject import EFFECT_MM, MAJORITY, MINORITY
 from fair_strategy.workflows.planning import refusal
 
@@ -22,31 +22,11 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Triple = tuple[int, int, int]
 
 
-def known_or_error(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Raise a ValueError that lists the good names if one of the given is not among them."""
-    names = sorted(known)
-    unknown = [name for name in given if name not in names]
-    if unknown:
-        listed = ", ".join(map(repr, unknown))
-        raise ValueError(f"unknown {what} {listed}; expected one of {', '.join(names)}")
-
-
 def _seeds(value: Any) -> Any:
     return tuple(range(value)) if isinstance(value, int) else value
 
 
-class _Block(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    @model_validator(mode="before")
-    @classmethod
-    def _names_exist(cls, given: Any) -> Any:
-        if isinstance(given, Mapping):
-            known_or_error(given, cls.model_fields, "option")
-        return given
-
-
-class CohortBlock(_Block):
+class CohortBlock(Block):
     """The synthetic pool and test set.
 
     Attributes:
@@ -72,7 +52,7 @@ class CohortBlock(_Block):
         return self
 
 
-class TrainingBlock(_Block):
+class TrainingBlock(Block):
     """The network and how each round trains it, from random weights.
 
     Attributes:
@@ -98,7 +78,7 @@ class TrainingBlock(_Block):
     localiser: Path | None = None
 
 
-class AnnotatorBlock(_Block):
+class AnnotatorBlock(Block):
     """Who annotates.
 
     Attributes:
@@ -110,7 +90,7 @@ class AnnotatorBlock(_Block):
     corrected: float = Field(default=0.5, ge=0, le=1)
 
 
-class ArmBlock(_Block):
+class ArmBlock(Block):
     """One way to run a study.
 
     Attributes:
@@ -135,7 +115,7 @@ class ArmBlock(_Block):
         return self
 
 
-class StageBlock(_Block):
+class StageBlock(Block):
     """Runs that belong together; stages are run one after another, seed by seed."""
 
     name: Name
@@ -145,7 +125,7 @@ class StageBlock(_Block):
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = Field(min_length=1)
 
 
-class SimulationSettings(_Block):
+class SimulationSettings(Block):
     """A whole simulation.
 
     Attributes:
@@ -225,17 +205,7 @@ def read_simulation(path: Path) -> SimulationSettings:
         SettingsError: for no YAML, an unknown option, strategy, rule or name (the good ones are
             listed) or a bad value.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingsError(f"{path.name}: expected YAML: {reason}") from None
-    if not isinstance(content, dict):
-        raise SettingsError(f"{path.name}: expected options and their values, found none")
-    try:
-        found = SimulationSettings.model_validate(content)
-    except ValidationError as error:
-        raise SettingsError(f"{path.name}: {_sentence(error)}") from None
+    found = validated(SimulationSettings, read_yaml(path), source=path.name)
     return _with_paths(found, path.parent)
 
 
@@ -245,14 +215,3 @@ def _with_paths(found: SimulationSettings, folder: Path) -> SimulationSettings:
         return found
     training = found.training.model_copy(update={"localiser": (folder / localiser).resolve()})
     return found.model_copy(update={"training": training})
-
-
-def _sentence(error: ValidationError) -> str:
-    return "; ".join(
-        ": ".join(filter(None, (".".join(map(str, e["loc"])), _reason(e)))) for e in error.errors()
-    )
-
-
-def _reason(error: Any) -> str:
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return message if error["type"] == "value_error" else f"{message}, got {error['input']!r}"

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from fair_strategy.config import SettingsError
+from fair_strategy.config_file import Block, read_yaml, validated
 
 Triple = tuple[int, int, int]
 Four = tuple[int, int, int, int]
@@ -15,23 +14,7 @@ Sizes = float | dict[str, float]
 """Cases, from 1 on, or a share, below 1: of every subgroup, or by subgroup."""
 
 
-class _Block(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    @model_validator(mode="before")
-    @classmethod
-    def _names_exist(cls, given: Any) -> Any:
-        if isinstance(given, Mapping):
-            unknown = sorted(str(name) for name in given if name not in cls.model_fields)
-            if unknown:
-                raise ValueError(
-                    f"unknown option {', '.join(map(repr, unknown))}; "
-                    f"the options are: {', '.join(sorted(cls.model_fields))}"
-                )
-        return given
-
-
-class SplitBlock(_Block):
+class SplitBlock(Block):
     """Who is trained on and who is tested; all cases of a subject (a lesion) stay together.
 
     Attributes:
@@ -53,7 +36,7 @@ class SplitBlock(_Block):
         return self
 
 
-class TrainingBlock(_Block):
+class TrainingBlock(Block):
     """How each network is trained, by Adam.
 
     Attributes:
@@ -74,14 +57,14 @@ class TrainingBlock(_Block):
     workers: int = Field(default=0, ge=0)
 
 
-class ObjectiveBlock(_Block):
+class ObjectiveBlock(Block):
     """Of group_dro: how fast q moves, and C of C / sqrt(n)."""
 
     eta: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     adjustment: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
-class EnsembleBlock(_Block):
+class EnsembleBlock(Block):
     """EnsembleDropout: networks x passes; rows of one forward pass, of no effect on the result."""
 
     networks: int = Field(default=3, ge=1)
@@ -89,14 +72,14 @@ class EnsembleBlock(_Block):
     rows_at_once: int = Field(default=32, ge=1)
 
 
-class AuditBlock(_Block):
+class AuditBlock(Block):
     """Resamples, and persons from which a subgroup is compared."""
 
     draws: int = Field(default=1000, ge=20)
     minimum: int = Field(default=5, ge=2)
 
 
-class ResidualBlock(_Block):
+class ResidualBlock(Block):
     """A residual network of four stages."""
 
     channels: Four = (64, 128, 256, 512)
@@ -105,7 +88,7 @@ class ResidualBlock(_Block):
     norm: Literal["batch", "instance"] = "batch"
 
 
-class UNetBlock(_Block):
+class UNetBlock(Block):
     """A 3D U-Net with instance normalisation."""
 
     channels: tuple[int, ...] = (32, 64, 128, 256)
@@ -114,7 +97,7 @@ class UNetBlock(_Block):
     dropout: float = Field(default=0.2, gt=0, lt=1)
 
 
-class TaskSettings(_Block):
+class TaskSettings(Block):
     """What the three tasks have in common."""
 
     seed: int = Field(default=0, ge=0)
@@ -230,21 +213,9 @@ def read_task_settings(name: str, path: Path | None) -> TaskSettings:
     Raises:
         SettingsError: for no YAML, an unknown option (the good ones are listed) or a bad value.
     """
-    given: Any = {}
-    where = ""
-    if path is not None:
-        where = f"{path.name}: "
-        try:
-            given = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{where}expected YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(given, dict):
-            raise SettingsError(f"{where}expected options and their values, found none")
+    given = read_yaml(path) if path else {}
     kind = SETTINGS[name]
-    try:
-        found = kind.model_validate(_completed(kind, given))
-    except ValidationError as error:
-        raise SettingsError(f"{where}{_sentence(error)}") from None
+    found = validated(kind, _completed(kind, given), source=path.name if path else "")
     weights = getattr(found, "weights", None)
     if weights is None or path is None:
         return found
@@ -262,14 +233,3 @@ def _completed(kind: type[TaskSettings], given: Mapping[str, Any]) -> dict[str, 
         ):
             complete[name] = {**field.default.model_dump(), **value}
     return complete
-
-
-def _sentence(error: ValidationError) -> str:
-    return "; ".join(
-        ": ".join(filter(None, (".".join(map(str, e["loc"])), _reason(e)))) for e in error.errors()
-    )
-
-
-def _reason(error: Any) -> str:
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return message if error["type"] == "value_error" else f"{message}, got {error['input']!r}"

@@ -41,8 +41,8 @@ def test_the_files_of_the_look_alikes_can_be_read(name):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("epoch: 3", "unknown option 'epoch'; the options are: .*training"),
-        ("training: {epoch: 3}", "unknown option 'epoch'; the options are: batch_size, epochs"),
+        ("epoch: 3", "unknown option 'epoch'; expected one of .*training"),
+        ("training: {epoch: 3}", "unknown option 'epoch'; expected one of batch_size, epochs"),
         ("training: {epochs: 0}", "greater than or equal to 1, got 0"),
         ("split: {test: -1}", "test: expected numbers of cases, or shares below 1"),
         ("split: {test: 2.5}", "test: expected numbers of cases, or shares below 1"),
