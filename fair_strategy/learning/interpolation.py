@@ -39,10 +39,11 @@ def interpolate(
     if axes is None:
         return _resample_turned(image, matrix, shape, outside)
     drawn = image.permute(0, *(1 + axis for axis in axes))
+    backward = [n for n, axis in enumerate(axes, start=1) if matrix[axis, n - 1] < 0]
+    drawn = drawn.flip(backward) if backward else drawn  # all at once: each flip is a copy
     for n, (axis, count) in enumerate(zip(axes, shape, strict=True), start=1):
         step, start = matrix[axis, n - 1], matrix[axis, 3]
-        if step < 0:
-            drawn = drawn.flip(n)
+        if n in backward:
             step, start = -step, image.shape[1 + axis] - 1 - start
         drawn = _resample_axis(drawn, n, _rounded(start + step * np.arange(count)), outside)
     return drawn.contiguous()
