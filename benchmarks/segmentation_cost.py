@@ -243,20 +243,17 @@ def mean(found: list[Measured], kind: str, part: str) -> float:
 
 
 def dice_lines(found: list[Measured]) -> list[str]:
-    """A line a head: its cost against the bare passes, and the Dice of both routes."""
-    lines = [
-        f"| head | CPU-s / {TORCH} | CPU-s / {BARE} | least / {BARE} "
-        "| Dice, localised | Dice, sliding | difference |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    """A line a head: its cost against the bare passes, and the Dice of the routes measured."""
+    routes = [route for route in ROUTES if route in found[0].dice]
+    names = [f"{part} / {BARE}" for part in (SCORE, LEAST)]
+    names = ["head", f"{SCORE} / {TORCH}", *names, *(f"Dice, {route}" for route in routes)]
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     for number, one in enumerate(found):
         ratios = [one.median(a, "cpu") / one.median(b, "cpu") for a, b in RATIOS[:3]]
-        slid = one.dice.get(SLIDE, float("nan"))
-        values = (*(f"{ratio:.2f}" for ratio in ratios), f"{one.dice[SCORE]:.4f}", f"{slid:.4f}")
-        lines.append(row(str(number), [*values, f"{one.dice[SCORE] - slid:+.4f}"]))
-    means = [statistics.mean(one.dice.get(part, float("nan")) for one in found) for part in ROUTES]
-    cells = [*[""] * 3, *(f"{value:.4f}" for value in means), f"{means[0] - means[1]:+.4f}"]
-    return [*lines, row("mean", cells)]
+        cells = [f"{r:.2f}" for r in ratios] + [f"{one.dice[route]:.4f}" for route in routes]
+        lines.append(row(str(number), cells))
+    means = [statistics.mean(one.dice[route] for one in found) for route in routes]
+    return [*lines, row("mean", [*[""] * 3, *(f"{value:.4f}" for value in means)])]
 
 
 def least_lines(found: list[Measured]) -> list[str]:

@@ -30,7 +30,8 @@ def least_calls(
         overview, window: the inputs of the two networks.
         prediction: what came of them.
     """
-    voxels = torch.from_numpy(volume.array.transpose(np.argsort(volume.array.strides)[::-1].copy()))
+    order = sorted(range(3), key=lambda axis: -volume.array.strides[axis])
+    voxels = torch.from_numpy(volume.array.transpose(order))  # as it lies in memory
     inputs = (overview, window)
     probability = torch.from_numpy(prediction.probability)
     entropy = torch.from_numpy(prediction.entropy)

@@ -49,7 +49,7 @@ def binary_entropy(foreground: NDArray[np.floating]) -> NDArray[np.floating]:
     if p.size and not (p.min() >= 0 and p.max() <= 1):  # NaN fails it too
         raise ValueError(f"foreground must lie in [0, 1], got {p.min():g} to {p.max():g}")
     entropy = _x_log_x(p)
-    entropy += _x_log_x(1 - p)
+    entropy += _x_log_x(p.dtype.type(1) - p)
     np.negative(entropy, out=entropy)
     return np.minimum(entropy, np.log(2, dtype=p.dtype), out=entropy)
 
