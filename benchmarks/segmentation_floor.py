@@ -1,8 +1,7 @@
 """The least that finding and scoring a structure costs beside the two networks' passes.
 
-Each part that the result is defined by, as the one fastest library call that reads what it must:
-no checks, no positions, no conversions, nothing that joins the parts. No code that is made of such
-calls costs less.
+Each part that the result is defined by, as the fastest library call found that reads what it must:
+no checks, no positions, no conversions, nothing that joins the parts.
 """
 
 from collections.abc import Callable
