@@ -4,8 +4,9 @@
 
 Synthetic heads of 256 x 256 x 176 voxels of 1 mm, kept in --work as a scanner's .nii.gz (whole
 numbers): rendering one takes half a minute. On one thread and on two, in turns, with the bare
-passes of the two networks on the very inputs that `predict` gives them. --out replaces the table
-in a page between its two marks.
+passes of the two networks on the very inputs that `predict` gives them: as they run, and with
+torch's own kernel for every layer. And the least that the rest could cost, call by call. --out
+replaces the tables in a page between its two marks.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from segmentation_floor import least_calls
 from torch import nn
 
 from fair_strategy.config import StudySettings
@@ -41,13 +43,17 @@ FIELDS = (
     ("LPS", (256, 256, 176), (0.0, -12.0, 8.0)),
 )
 SHAPE = (256, 256, 176)
-READ, BARE, SCORE, PACK, SLIDE = (
+READ, TORCH, BARE, LEAST, SCORE, PACK, SLIDE = (
     "read and decode",
-    "bare passes of both networks",
+    "bare passes, torch's kernels",
+    "bare passes",
+    "least calls beside the passes",
     "infer and score",
     "compress for the disk",
     "infer and score by sliding",
 )
+PARTS = (READ, TORCH, BARE, LEAST, SCORE, PACK, SLIDE)
+RATIOS = ((SCORE, TORCH), (SCORE, BARE), (LEAST, BARE), (SLIDE, SCORE))
 ROUTES = (SCORE, SLIDE)
 START, END = "<!-- measured -->", "<!-- /measured -->"
 
@@ -61,9 +67,13 @@ class Seconds(NamedTuple):
 
 @dataclass
 class Measured:
-    """One head on one number of threads: seconds of each run of each part, Dice of each route."""
+    """One head on one number of threads: seconds of each run of each part, Dice of each route.
+
+    And of each of the least calls, under its name.
+    """
 
     seconds: dict[str, list[Seconds]] = field(default_factory=lambda: defaultdict(list))
+    least: list[str] = field(default_factory=list)
     dice: dict[str, float] = field(default_factory=dict)
 
     def median(self, part: str, kind: str) -> float:
@@ -126,12 +136,16 @@ def measure(model: Model, image: Path, mask: Path, repeats: int, *, slide: bool)
     found = Measured()
     truth = read_mask(mask).array > 0
     volume = timed(found, READ, lambda: read_image(image))
-    passes = bare_passes(model, volume)
+    inputs = passes_inputs(model, volume)
+    calls = least_calls(volume, *(given for _, given in inputs), predict(model, volume))
+    found.least = list(calls)
     for turn in range(repeats + 1):
         into = found if turn else Measured()
-        timed(into, BARE, passes)
+        timed(into, TORCH, partial(bare_passes, inputs, by_torch=True))
+        timed(into, BARE, partial(bare_passes, inputs))
         prediction, stored = timed(into, SCORE, lambda: infer_and_score(model, volume))
         timed(into, PACK, partial(np.savez_compressed, io.BytesIO(), **stored))
+        timed(into, LEAST, lambda into=into: [timed(into, name, calls[name]) for name in calls])
     if prediction.route != "localised":
         raise ValueError(f"{image.name}: the localiser is not trusted ({prediction.trust:.2f})")
     found.dice[SCORE] = dice(prediction.whole_mask(), truth)
@@ -151,18 +165,24 @@ def infer_and_score(model: Model, volume: Volume) -> tuple[Prediction, dict[str,
     return prediction, stored
 
 
-def bare_passes(model: Model, volume: Volume) -> Callable[[], None]:
-    """The forward passes of both networks alone, on the inputs that they get for this volume."""
+def passes_inputs(model: Model, volume: Volume) -> list[tuple[nn.Module, torch.Tensor]]:
+    """Both networks, each with the input that it gets for this volume."""
     inputs: list[tuple[nn.Module, torch.Tensor]] = []
     with recorded(model, inputs):
         predict(model, volume)
+    return inputs
 
-    def run() -> None:
-        with torch.inference_mode():
-            for network, tensor in inputs:
-                network(tensor)
 
-    return run
+def bare_passes(
+    inputs: list[tuple[nn.Module, torch.Tensor]], *, by_torch: bool = False
+) -> list[torch.Tensor]:
+    """The forward passes of both networks alone.
+
+    Where gradients are enabled, torch's own kernel runs in the last layer too; there are none to
+    compute, since the weights ask for none.
+    """
+    with torch.inference_mode(), torch.set_grad_enabled(by_torch):
+        return [network(given) for network, given in inputs]
 
 
 @contextmanager
@@ -197,14 +217,14 @@ def report(found: dict[int, list[Measured]], model: Model, repeats: int) -> str:
         "| part | " + " | ".join(f"CPU-s, {n} thr. | s, {n} thr." for n in found) + " |",
         "|---|" + "---|---|" * len(found),
     ]
-    for part in (READ, BARE, SCORE, PACK, SLIDE):
+    for part in PARTS:
         if part in first[0].seconds:
             lines.append(row(part, [f"{mean(*column, part):.3f}" for column in columns(found)]))
-    for over, under in ((SCORE, BARE), (SLIDE, SCORE)):
+    for over, under in RATIOS:
         if over in first[0].seconds:
             ratios = [mean(*c, over) / mean(*c, under) for c in columns(found)]
             lines.append(row(f"**{over} / {under}**", [f"{ratio:.2f}" for ratio in ratios]))
-    return "\n".join([*lines, "", *dice_lines(first)])
+    return "\n".join([*lines, "", *dice_lines(first), "", *least_lines(first)])
 
 
 def columns(found: dict[int, list[Measured]]) -> list[tuple[list[Measured], str]]:
@@ -223,19 +243,26 @@ def mean(found: list[Measured], kind: str, part: str) -> float:
 
 
 def dice_lines(found: list[Measured]) -> list[str]:
-    """A line a head: its cost against the bare passes, and the Dice of both routes."""
-    lines = [
-        "| head | CPU-s / bare passes | Dice, localised | Dice, sliding | difference |",
-        "|---|---|---|---|---|",
-    ]
+    """A line a head: its cost against the bare passes, and the Dice of the routes measured."""
+    routes = [route for route in ROUTES if route in found[0].dice]
+    names = [f"{part} / {BARE}" for part in (SCORE, LEAST)]
+    names = ["head", f"{SCORE} / {TORCH}", *names, *(f"Dice, {route}" for route in routes)]
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     for number, one in enumerate(found):
-        ratio = one.median(SCORE, "cpu") / one.median(BARE, "cpu")
-        slid = one.dice.get(SLIDE, float("nan"))
-        values = (f"{ratio:.2f}", f"{one.dice[SCORE]:.4f}", f"{slid:.4f}")
-        lines.append(row(str(number), [*values, f"{one.dice[SCORE] - slid:+.4f}"]))
-    means = [statistics.mean(one.dice.get(part, float("nan")) for one in found) for part in ROUTES]
-    cells = ["", *(f"{value:.4f}" for value in means), f"{means[0] - means[1]:+.4f}"]
-    return [*lines, row("mean", cells)]
+        ratios = [one.median(a, "cpu") / one.median(b, "cpu") for a, b in RATIOS[:3]]
+        cells = [f"{r:.2f}" for r in ratios] + [f"{one.dice[route]:.4f}" for route in routes]
+        lines.append(row(str(number), cells))
+    means = [statistics.mean(one.dice[route] for one in found) for route in routes]
+    return [*lines, row("mean", [*[""] * 3, *(f"{value:.4f}" for value in means)])]
+
+
+def least_lines(found: list[Measured]) -> list[str]:
+    """A line a call: its CPU time, mean over the heads that need it of the median over runs."""
+    lines = ["| least call | CPU-ms |", "|---|---|"]
+    for name in dict.fromkeys(name for one in found for name in one.least):
+        needing = [one for one in found if name in one.least]
+        lines.append(row(name, [f"{1e3 * mean(needing, 'cpu', name):.2f}"]))
+    return lines
 
 
 def replace_table(page: Path, text: str) -> None:

@@ -48,14 +48,16 @@ def binary_entropy(foreground: NDArray[np.floating]) -> NDArray[np.floating]:
         raise ValueError(f"foreground must be float32 or float64, got dtype {p.dtype}")
     if p.size and not (p.min() >= 0 and p.max() <= 1):  # NaN fails it too
         raise ValueError(f"foreground must lie in [0, 1], got {p.min():g} to {p.max():g}")
-    one = p.dtype.type(1)
-    entropy = -_x_log_x(p) - _x_log_x(one - p)
-    return np.clip(entropy, 0, np.log(2, dtype=p.dtype), out=entropy)
+    entropy = _x_log_x(p)
+    entropy += _x_log_x(p.dtype.type(1) - p)
+    np.negative(entropy, out=entropy)
+    return np.minimum(entropy, np.log(2, dtype=p.dtype), out=entropy)
 
 
 def _x_log_x(x: NDArray[np.floating]) -> NDArray[np.floating]:
-    # 1 log 1 = 0 stands for the limit at 0; numpy's logarithm is vectorised, xlogy is not
-    logarithm = np.log(np.where(x == 0, x.dtype.type(1), x))
+    # 0 times any logarithm is the limit at 0; numpy's logarithm is vectorised, xlogy is not
+    logarithm: NDArray[np.floating] = np.maximum(x, np.finfo(x.dtype).tiny)
+    np.log(logarithm, out=logarithm)
     logarithm *= x
     return logarithm
 

@@ -55,30 +55,37 @@ def _dilated(
     if np.prod([2 * step + 1 for step in reach[:2]]) > _MANY_SHIFTS:
         distance = ndimage.distance_transform_edt(~mask, sampling=spacing)
         return np.asarray(distance <= margin_mm)
-    runs = _runs(mask, reach[2])
-    dilated = np.zeros_like(mask)
+    # In a rim of that reach no shift runs into the next row: all are shifts along one long row.
+    padded = np.pad(mask, [(step, step) for step in reach])
+    _, rows, columns = padded.shape
+    runs = _runs(padded.ravel(), reach[2])
+    dilated = np.zeros(padded.size, dtype=np.bool_)
     for i, j in product(*(range(-step, step + 1) for step in reach[:2])):
         left_mm2 = margin_mm**2 - (i * spacing[0]) ** 2 - (j * spacing[1]) ** 2
         if left_mm2 >= 0:
             run = runs[int(np.sqrt(left_mm2) / spacing[2])]
-            dilated[_after(i), _after(j)] |= run[_after(-i), _after(-j)]
-    return dilated
+            _unite(dilated, run, (i * rows + j) * columns)
+    inside = tuple(slice(step, step + n) for step, n in zip(reach, mask.shape, strict=True))
+    return dilated.reshape(padded.shape)[inside]
 
 
-def _runs(mask: NDArray[np.bool_], longest: int) -> list[NDArray[np.bool_]]:
-    """The mask grown along its last axis by 0, 1, ... `longest` voxels each way."""
-    grown = [mask]
+def _runs(row: NDArray[np.bool_], longest: int) -> list[NDArray[np.bool_]]:
+    """A row grown by 0, 1, ... `longest` voxels each way."""
+    grown = [row]
     for step in range(1, longest + 1):
         further = grown[-1].copy()
-        further[..., step:] |= mask[..., :-step]
-        further[..., :-step] |= mask[..., step:]
+        _unite(further, row, step)
+        _unite(further, row, -step)
         grown.append(further)
     return grown
 
 
-def _after(step: int) -> slice:
-    """What a shift by so many voxels along an axis fills; with -step, what it comes from."""
-    return slice(step, None) if step >= 0 else slice(None, step)
+def _unite(row: NDArray[np.bool_], other: NDArray[np.bool_], step: int) -> None:
+    """Add another row, shifted by so many voxels, to a row in place."""
+    if step > 0:
+        row[step:] |= other[:-step]
+    else:
+        row[: len(row) + step] |= other[-step:]
 
 
 def _check(p: NDArray[np.floating], margin_mm: float, probability_threshold: float) -> None:

@@ -16,7 +16,7 @@ Box = tuple[slice, slice, slice]
 Outside = Literal["zeros", "border"]
 
 _PADDING: dict[Outside, str] = {"zeros": "constant", "border": "replicate"}
-_SLAB_VOXELS = 50_000
+_SLAB_VOXELS = 100_000
 _WHOLE_IN_FLOAT32 = 2**24
 _SAME_VOXEL = 1e-4  # a position so near to a voxel is that voxel
 _ASTRAY_VOXELS = 1e-3  # an axis that leaves another by less, over the whole grid, runs along it
@@ -39,10 +39,11 @@ def interpolate(
     if axes is None:
         return _resample_turned(image, matrix, shape, outside)
     drawn = image.permute(0, *(1 + axis for axis in axes))
+    backward = [n for n, axis in enumerate(axes, start=1) if matrix[axis, n - 1] < 0]
+    drawn = drawn.flip(backward) if backward else drawn  # all at once: each flip is a copy
     for n, (axis, count) in enumerate(zip(axes, shape, strict=True), start=1):
         step, start = matrix[axis, n - 1], matrix[axis, 3]
-        if step < 0:
-            drawn = drawn.flip(n)
+        if n in backward:
             step, start = -step, image.shape[1 + axis] - 1 - start
         drawn = _resample_axis(drawn, n, _rounded(start + step * np.arange(count)), outside)
     return drawn.contiguous()
@@ -105,7 +106,8 @@ def _resample_turned(
     image: torch.Tensor, matrix: NDArray[np.float64], shape: Shape, outside: Outside
 ) -> torch.Tensor:
     """Trilinear interpolation at any positions, a slab of them at a time (the cache holds it)."""
-    padded = functional.pad(image[None], [1] * 6, mode=_PADDING[outside])[0]
+    # one more behind: a position in the last layer has a next one too
+    padded = functional.pad(image[None], [1, 2] * 3, mode=_PADDING[outside])[0]
     drawn = image.new_zeros((len(image), *shape))
     thick = max(1, _SLAB_VOXELS // (shape[1] * shape[2]))
     for start in range(0, shape[0], thick):
@@ -149,9 +151,8 @@ def _cells(
     )
     a, b, c, d = (float(v) for v in row)
     plane = (a * i)[:, None] + (b * j + (d + 1.0))
-    size = padded.shape[1 + axis]
-    positions = (plane[:, :, None] + c * k).clamp_(0, size - 1)
-    low = positions.floor().clamp_(max=size - 2)
+    positions = (plane[:, :, None] + c * k).clamp_(0, padded.shape[1 + axis] - 2)
+    low = positions.floor()
     return low, positions.sub_(low)
 
 
@@ -162,15 +163,16 @@ def _trilinear(
     (x, share_x), (y, share_y), (z, share_z) = cells
     _, j, k = padded.shape
     exact = x.dtype if padded.numel() < _WHOLE_IN_FLOAT32 else torch.float64
-    first = x.to(exact).mul(j).add_(y).mul_(k).add_(z).to(torch.int64).reshape(-1)
+    first = x.to(exact).mul(j).add_(y).mul_(k).add_(z)
+    index = first.to(torch.int64).reshape(-1)
     row = padded.reshape(-1)
 
     def corner(step: int) -> torch.Tensor:
-        return row[step:].index_select(0, first).view(x.shape)
+        return row[step:].index_select(0, index).view(x.shape)
 
     def edge(step: int) -> torch.Tensor:
-        return torch.lerp(corner(step), corner(step + 1), share_z)
+        return corner(step).lerp_(corner(step + 1), share_z)
 
-    near = torch.lerp(edge(0), edge(k), share_y)
-    far = torch.lerp(edge(j * k), edge(j * k + k), share_y)
-    return torch.lerp(near, far, share_x)
+    near = edge(0).lerp_(edge(k), share_y)
+    far = edge(j * k).lerp_(edge(j * k + k), share_y)
+    return near.lerp_(far, share_x)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from fair_strategy.learning.features import report_features
+from fair_strategy.learning.upsampling import use_upsampling
 
 CLASSES = 2
 
@@ -87,6 +88,7 @@ def build_network(arguments: NetworkArguments) -> nn.Module:
         dropout=arguments.dropout,
     )
     report_features(network)
+    use_upsampling(network)
     return network
 
 

@@ -49,12 +49,11 @@ def normalise(window: torch.Tensor) -> torch.Tensor:
     if values.numel() == 0:
         return torch.zeros_like(window)
     low, high = np.percentile(values.cpu().numpy(), PERCENTILES)
-    ground = window == 0
-    if high > low:
-        scaled = (window - float(low)).div_(float(high - low)).clamp_(0.0, 1.0)
-    else:
-        scaled = torch.ones_like(window)
-    return scaled.masked_fill_(ground, 0.0)
+    if not high > low:
+        return (window != 0).float()
+    scaled = (window - float(low)).div_(float(high - low)).clamp_(0.0, 1.0)
+    # 0 lies at or below the low end, or else it must be put back
+    return scaled if low >= 0 else scaled.masked_fill_(window == 0, 0.0)
 
 
 class KeepGround(MapTransform, RandomizableTransform):
