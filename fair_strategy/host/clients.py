@@ -1,5 +1,8 @@
 """Who asks: the id that a reader's client sends."""
 
+from monailabel.config import settings
+from monailabel.endpoints.user.auth import User
+
 from fair_strategy.workflows.desk import SHARED_CLIENT
 from fair_strategy.workflows.intake import IMPORTER
 
@@ -34,3 +37,9 @@ def checked_person(client_id: object) -> str:
             "everybody shares; choose a name and send it with each request"
         )
     return text
+
+
+def user_name(user: User) -> str | None:
+    """Name of an authenticated user; None where authentication is off."""
+    # MONAI Label then calls everybody admin.
+    return user.username if settings.MONAI_LABEL_AUTH_ENABLE else None
