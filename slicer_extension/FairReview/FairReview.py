@@ -15,7 +15,7 @@ from typing import Any
 import qt
 import slicer
 from FairReviewLib import wording
-from FairReviewLib.current import find_current
+from FairReviewLib.current import Current, find_current
 from FairReviewLib.overlay import Overlay
 from FairReviewLib.peaks import Peak
 from FairReviewLib.review import Review
@@ -91,17 +91,18 @@ class FairReviewWidget(ScriptedLoadableModuleWidget):
             if alone:
                 self._follow()
                 self.review.poll_lease()
+                self._show()
                 self._warn()
 
     def _follow(self) -> None:
-        current = find_current(
-            slicer.modules, slicer.mrmlScene, qt.QSettings(), self.panel.typed.text
-        )
-        if self.review.follow(current):
+        if self.review.follow(self._current()):
             self.panel.exclude_reason.text = ""
             self._list_peaks()
             self._list_reasons()
-        self._show()
+
+    def _current(self) -> Current:
+        typed = self.panel.typed.text
+        return find_current(slicer.modules, slicer.mrmlScene, qt.QSettings(), typed)
 
     def _warn(self) -> None:
         if self.review.lease_warning():
@@ -163,8 +164,7 @@ class FairReviewWidget(ScriptedLoadableModuleWidget):
         return clicked
 
     def _refresh(self) -> None:
-        self._follow()
-        self.review.refresh()
+        self.review.refresh(self._current())
 
     def _skip(self) -> None:
         if self._sure("Hand this scan back? What you outlined and did not submit is not kept."):

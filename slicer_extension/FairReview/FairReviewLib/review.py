@@ -80,8 +80,8 @@ class Review:
             return False
         self.clear()
         self.current = current
-        if current.case_id and current.source != "volume":
-            self.refresh()
+        if current.source != "volume":
+            self.refresh(current)
         return True
 
     def poll_lease(self) -> None:
@@ -104,12 +104,14 @@ class Review:
 
     # ------------------------------------------------------------ what the buttons call
 
-    def refresh(self) -> None:
-        """Ask the server for everything about the current scan."""
-        if not self.current.case_id:
-            return
-        self._begin()
-        self._attempt(self._fetch)
+    def refresh(self, current: Current) -> None:
+        """Ask the server for everything about a scan; what is shown stays until it has answered."""
+        if current != self.current:
+            self.clear()
+            self.current = current
+        if current.case_id:
+            self._begin()
+            self._attempt(self._fetch)
 
     def reveal(self) -> None:
         """Ask for the model's work on a scan that came without it."""
