@@ -209,16 +209,17 @@ class FairReviewWidget(ScriptedLoadableModuleWidget):
     # ------------------------------------------------------------ showing
 
     def _show(self) -> None:
-        panel, review = self.panel, self.review
+        panel, review, now = self.panel, self.review, self.review.now()
         panel.current.text = wording.current_line(review.current)
         panel.why.text = "\n".join(wording.why_lines(review.why)) if review.why else ""
-        panel.lease.text = wording.lease_line(review.lease, review.now())
+        panel.lease.text = wording.lease_line(review.lease, now)
         panel.message.text, panel.problem.text = review.message, review.problem
         known = bool(review.why)
         panel.reveal.visible = review.hidden
         panel.shown.enabled = review.overlay.node is not None
-        for button in (panel.renew, panel.skip, panel.exclude):
+        for button in (panel.skip, panel.exclude):
             button.enabled = known
+        panel.renew.enabled = review.lease is not None and review.lease.seconds_left(now) > 0
         for button in (panel.first, panel.previous, panel.next):
             button.enabled = bool(review.peaks.places)
 

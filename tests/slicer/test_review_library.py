@@ -281,7 +281,7 @@ def test_why_is_told_in_sentences(lib):
         "model": "1f2e3d4c",
         "trained_at": "2026-05-21T10:00:00+00:00",
         "stale": True,
-        "note": "drawn at random: the plan is used up",
+        "note": "scored by an earlier model",
         "hide_presegmentation": False,
     }
     assert lib.wording.why_lines(why) == [
@@ -289,13 +289,12 @@ def test_why_is_told_in_sentences(lib):
         "The model's output is implausible: volume, side.",
         "Model 1f2e3d4c, of 2026-05-21.",
         "The score is by an earlier model; a new one is on its way.",
-        "drawn at random: the plan is used up",
     ]
 
 
 def test_a_scan_that_no_model_has_seen_says_so(lib):
     lines = lib.wording.why_lines({"percentile": None, "implausible": [], "model": None})
-    assert lines == ["Not scored yet: drawn at random.", "No model has seen this scan yet."]
+    assert lines == ["Not scored yet.", "No model has seen this scan yet."]
 
 
 def test_the_name_that_everybody_shares_is_told(lib):

@@ -18,13 +18,11 @@ READER = "desktop-reader"
 
 
 @pytest.fixture
-def module(desktop, scored, monkeypatch):
-    """Fair Review as opened in Slicer, before any scan; its clock is the test's."""
+def alone(desktop, monkeypatch):
+    """Fair Review as opened in Slicer, with no server chosen; its clock is the test's."""
     from tests.slicer.stubs import scripted
 
     desktop.settings.setValue("MONAILabel/clientId", READER)
-    desktop.settings.setValue("MONAILabel/serverUrl", scored.url)
-    desktop.settings.setValue("MONAILabel/autoRunSegmentationOnNextSample", False)
     code = load("FairReview", monkeypatch)
     widget = code.FairReviewWidget(scripted.module_parent())
     widget.setup()
@@ -35,6 +33,14 @@ def module(desktop, scored, monkeypatch):
     widget.cleanup()
     assert not widget.timer.active
     assert desktop.qt.QApplication.waiting == 0
+
+
+@pytest.fixture
+def module(alone, desktop, scored):
+    """The same, before any scan of the shared server."""
+    desktop.settings.setValue("MONAILabel/serverUrl", scored.url)
+    desktop.settings.setValue("MONAILabel/autoRunSegmentationOnNextSample", False)
+    return alone
 
 
 @pytest.fixture
@@ -283,7 +289,38 @@ def test_the_panel_moves_beside_other_modules_and_back(reading, desktop):
     assert reading.widget.layout.children()[-1] is reading.panel.widget
 
 
-def test_slicer_s_own_self_test_of_the_module_passes(module):
+def test_a_scan_to_be_outlined_blind_shows_nothing_of_the_model_until_asked(
+    alone, desktop, monkeypatch, tmp_path
+):
+    import slicer
+
+    from fair_strategy.workflows.desk import next_case
+    from tests.slicer import blind_server
+
+    app = blind_server.blind_app(tmp_path)
+    for module in ("reader", "review", "work"):
+        monkeypatch.setattr(f"fair_strategy.host.routes.{module}.app_instance", lambda: app)
+    case_id = next_case(app.study, "weighted_entropy", READER).case_id
+    slicer.util.loadVolume(str(next((tmp_path / "studies").rglob(f"{case_id}.nii.gz"))))
+    panel = alone.panel
+    with blind_server.running() as url:
+        desktop.settings.setValue("MONAILabel/serverUrl", url)
+        panel.typed.write(case_id)
+        assert panel.problem.text == ""
+        assert "outlined without the model's help" in panel.why.text
+        assert panel.reveal.visible
+        assert alone.review.overlay.node is None
+        assert panel.peaks.items == []
+        panel.reveal.click()
+        assert panel.problem.text == ""
+        assert not panel.reveal.visible
+        assert alone.review.overlay.node is not None
+        assert len(panel.peaks.items) >= 1
+    rows = app.study.store.read().execute("SELECT case_id, client_id FROM reveals").fetchall()
+    assert [tuple(row) for row in rows] == [(case_id, READER)]
+
+
+def test_slicer_s_own_self_test_of_the_module_passes(alone):
     sys.modules["FairReview"].FairReviewTest("runTest").debug()
 
 

@@ -131,7 +131,7 @@ class Review:
             self._warned = False
             self._take_lease(self._client().renew(self.current.case_id))
             held = self.lease is not None and self.lease.held
-            self.message = "Renewed." if held else "Not renewed: another reader has this scan now."
+            self.message = "Renewed." if held else "Not renewed: it had run out. Submit soon."
 
         self._attempt(work)
 

@@ -10,9 +10,12 @@ from FairReviewLib.lease import Lease
 
 
 def why_lines(why: Mapping[str, Any]) -> list[str]:
-    """Why this scan was handed out, a line each."""
+    """Why this scan was handed out, a line each.
+
+    The server's own `note` says the same in other words, and is left out.
+    """
     percentile = why.get("percentile")
-    lines = ["Not scored yet: drawn at random."]
+    lines = ["Not scored yet."]
     if percentile is not None:
         lines = [f"Uncertainty: more than {float(percentile):.0f} % of the scans of this study."]
     flags = [str(flag) for flag in why.get("implausible") or []]
@@ -21,8 +24,6 @@ def why_lines(why: Mapping[str, Any]) -> list[str]:
     lines.append(_model_line(why))
     if why.get("stale"):
         lines.append("The score is by an earlier model; a new one is on its way.")
-    if why.get("note"):
-        lines.append(str(why["note"]))
     if why.get("hide_presegmentation"):
         lines.append(
             "This scan is outlined without the model's help. What the model found stays hidden "
@@ -38,7 +39,7 @@ def lease_line(lease: Lease | None, now: float) -> str:
     if not lease.held:
         return "This scan is not leased to you: it was submitted, handed back, or its time ran out."
     if lease.is_over(now):
-        return "Your lease has run out: another reader may get this scan. Renew it, or submit soon."
+        return "Your lease has run out: another reader may get this scan. Submit soon."
     minutes, seconds = divmod(int(lease.seconds_left(now)), 60)
     left = f"{minutes} min" if minutes else f"{seconds} s"
     if lease.is_ending(now):
