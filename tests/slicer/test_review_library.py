@@ -82,7 +82,9 @@ def test_a_map_becomes_the_foreground_over_the_scan_that_stays_the_background(
     assert desktop.core.app_logic.GetSelectionNode().GetActiveVolumeID() == scan.GetID()
 
 
-def test_the_threshold_hides_what_is_certain_and_a_colour_bar_tells_nats(overlay, tmp_path):
+def test_the_threshold_hides_what_is_certain_and_a_colour_bar_tells_nats(
+    overlay, composite, tmp_path
+):
     import slicer
 
     overlay.load(entropy_file(tmp_path), "sub-01", classes=3)
@@ -96,6 +98,8 @@ def test_the_threshold_hides_what_is_certain_and_a_colour_bar_tells_nats(overlay
     bar = slicer.modules.colors.logic().GetColorLegendDisplayNode(overlay.node)
     assert bar.GetVisibility()
     assert bar.GetTitleText() == "entropy, nats"
+    # A view draws the bar of a layer only if the bar changes after the layer was set.
+    assert bar.GetMTime() > composite.GetMTime()
     overlay.threshold = 0.0
     overlay.apply()
     assert display.GetLowerThreshold() > 0  # or the whole field of view were painted

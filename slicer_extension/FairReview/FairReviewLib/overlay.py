@@ -77,6 +77,8 @@ class Overlay:
         bar = self._colours_logic.GetColorLegendDisplayNode(node)
         if bar is not None:
             bar.SetVisibility(self.shown)
+            # A view looks whether its layers have a bar when the bar changes, not when they do.
+            bar.Modified()
 
     def remove(self) -> None:
         """Take the map and its colour bar out of the scene."""
@@ -99,3 +101,6 @@ class Overlay:
         # VTK changed the notation of formats; the preset tells which one this Slicer reads.
         bar.SetLabelFormat("{:.2f}" if "{" in bar.GetLabelFormat() else "%.2f")
         bar.SetNumberOfLabels(4)
+        bar.SetSize(0.08, 0.4)
+        for text in (bar.GetTitleTextProperty(), bar.GetLabelTextProperty()):
+            text.SetFontSize(12)
