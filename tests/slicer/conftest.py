@@ -17,11 +17,19 @@ HAVE_CORE = all(importlib.util.find_spec(name) for name in ("slicer", "trame_sli
 MODULES = {"FairReview": EXTENSION / "FairReview.py", "MONAILabel": PLUGIN / "MONAILabel.py"}
 
 
+def pytest_collection_modifyitems(items):
+    """Skipped before any fixture: the server that they share takes its time to start."""
+    if HAVE_CORE:
+        return
+    reason = "slicer-core is not installed: pip install 'fair-strategy[viewer]'"
+    for item in items:
+        if "core" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.fixture
 def core():
     """An empty scene with the logics of a Slicer, and one slice view's nodes."""
-    if not HAVE_CORE:
-        pytest.skip("slicer-core is not installed: pip install 'fair-strategy[viewer]'")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from trame_slicer.core import SlicerApp
