@@ -58,9 +58,13 @@ def slicer_client() -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it imports cgi
         spec.loader.exec_module(module)
-    # It leaves its connections to the garbage collector, which warns.
-    module.http = SimpleNamespace(client=SimpleNamespace(HTTPConnection=_Closing))
+    closing_connections(module)
     return module
+
+
+def closing_connections(module: ModuleType) -> None:
+    """The stock client leaves its connections to the garbage collector, which warns."""
+    module.http = SimpleNamespace(client=SimpleNamespace(HTTPConnection=_Closing))
 
 
 class _Closing(http.client.HTTPConnection):
