@@ -123,4 +123,20 @@ _FIRST = (
 # Float16, little-endian; null where the model gave none, and for scores of before.
 _FEATURES = ("ALTER TABLE scores ADD COLUMN features BLOB",)
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FEATURES)
+# Scans from a PACS: what stands behind a case, what was looked at, what was sent.
+_ARCHIVE = (
+    """CREATE TABLE archive_series (
+        case_id TEXT PRIMARY KEY,
+        study_uid TEXT NOT NULL,
+        series_uid TEXT NOT NULL UNIQUE,
+        instances INTEGER)""",
+    "CREATE TABLE archive_segmentations (series_uid TEXT PRIMARY KEY, outcome TEXT NOT NULL)",
+    """CREATE TABLE sent_labels (
+        case_id TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        series_uid TEXT NOT NULL,
+        sent_at REAL NOT NULL,
+        PRIMARY KEY (case_id, created_at))""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FEATURES, _ARCHIVE)
