@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import urllib.request
+import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -52,10 +54,13 @@ class Orthanc:
             "DicomServerEnabled": False,
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,
+            "SyncStorageArea": False,
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
         }
 
     def start(self) -> "Orthanc":
+        if self._process is not None:
+            return self
         with open(self.folder / "orthanc.log", "ab") as log:
             self._process = subprocess.Popen(
                 [str(command()), str(self.folder / "orthanc.json")], stdout=log, stderr=log
@@ -73,15 +78,22 @@ class Orthanc:
                 self._process.wait()
             self._process = None
 
-    def ask(self, path: str, body: bytes | None = None):
+    def clear(self) -> None:
+        for patient in self.ask("/patients"):
+            self.ask(f"/patients/{patient}", method="DELETE")
+
+    def ask(self, path: str, body: bytes | None = None, *, method: str | None = None):
         """JSON of a request to Orthanc's own interface."""
-        request = urllib.request.Request(self.url + path, data=body)
+        request = urllib.request.Request(self.url + path, data=body, method=method)
         with urllib.request.urlopen(request, timeout=30) as reply:
             return json.loads(reply.read())
 
     def store(self, datasets: Iterable[Dataset]) -> None:
-        for ds in datasets:
-            self.ask("/instances", as_bytes(ds))
+        archive = BytesIO()
+        with zipfile.ZipFile(archive, "w") as file:
+            for number, ds in enumerate(datasets):
+                file.writestr(f"{number}.dcm", as_bytes(ds))
+        self.ask("/instances", archive.getvalue())
 
     def count(self, modality: str) -> int:
         """Number of series of a modality."""
