@@ -92,5 +92,8 @@ class PacsWatcher:
             self._sending.failed()
             waiting = len(waiting_labels(self._study))
             log.error("%d labels wait to be sent to the PACS: %s", waiting, sentence(error))
+            return
+        if waiting_labels(self._study):  # one that cannot be sent for a reason of its own
+            self._sending.failed()
         else:
             self._sending.succeeded()

@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from fair_strategy.data.cohort import load_cohort
+from fair_strategy.data.cohort import CohortError, load_cohort
 from fair_strategy.data.dicom.participants import add_participants, known_subjects
 from fair_strategy.data.dicom.subgroups import subgroup_columns
 
@@ -79,6 +79,14 @@ def test_what_stands_in_the_table_stays_and_gaps_are_filled(tmp_path):
         "sub-2\tM\tsouth\tn/a\tn/a",
         "sub-3\tn/a\tn/a\tn/a\tn/a",
     ]
+
+
+def test_a_table_without_ids_is_left_to_whoever_broke_it(tmp_path):
+    table = tmp_path / "participants.tsv"
+    table.write_text("id\tsex\nsub-1\tF\n")
+    with pytest.raises(CohortError, match="no column 'participant_id'"):
+        add_participants(table, [("sub-1", {"sex": "M"})])
+    assert table.read_text() == "id\tsex\nsub-1\tF\n"
 
 
 def test_a_table_to_which_nothing_is_added_is_not_written_again(tmp_path):

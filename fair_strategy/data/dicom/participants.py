@@ -9,6 +9,8 @@ import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from fair_strategy.data.cohort import CohortError
+
 ID = "participant_id"
 COLUMNS = (ID, "sex", "age", "ethnic_group")
 MISSING = "n/a"
@@ -28,6 +30,8 @@ def add_participants(path: Path, found: Iterable[tuple[str, Mapping[str, str]]])
     Args:
         path: of the table.
         found: participant_id and what its header tells, see `subgroup_columns`.
+    Raises:
+        CohortError: the table has no column of ids; it is left as it is.
     """
     columns, rows = _read(path)
     by_id = {row[ID]: row for row in rows}
@@ -49,6 +53,8 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         reader = csv.DictReader(handle, delimiter="\t", restval="", restkey="")
         rows = [{k: v for k, v in row.items() if k} for row in reader if row.get(ID)]
         named = list(reader.fieldnames or ())
+    if ID not in named:
+        raise CohortError(f"{path}: no column '{ID}'; name it, or remove the file to make it anew")
     return [*named, *(name for name in COLUMNS if name not in named)], rows
 
 
