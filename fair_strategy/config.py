@@ -50,10 +50,12 @@ Numbers = Annotated[tuple[float, ...], BeforeValidator(_comma_separated)]
 
 
 def _filter_pairs(value: Any) -> Any:
+    from pydicom.datadict import tag_for_keyword
+
     pairs = _name_value_pairs(value)
-    for pair in pairs if isinstance(pairs, tuple) else ():
-        if len(pair) != 2 or not str(pair[0]).isalpha():
-            raise ValueError("expected pairs of a DICOM keyword and a value, Keyword=value")
+    for pair in pairs if isinstance(pairs, tuple | list) else ():
+        if len(pair) != 2 or tag_for_keyword(str(pair[0])) is None:
+            raise ValueError("expected DICOM keywords and values, such as Modality=MR")
     return pairs
 
 

@@ -1,5 +1,6 @@
 """A study whose scans are in a real archive: taken up, fetched, labelled, sent back, once each."""
 
+import json
 import logging
 import pickle
 import stat
@@ -8,7 +9,7 @@ import highdicom
 import numpy as np
 import pytest
 
-from fair_strategy.config import StudySettings
+from fair_strategy.config import SettingsError, StudySettings, parse_settings
 from fair_strategy.data.bids import check_id
 from fair_strategy.data.dicom.archive import Archive
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
@@ -158,6 +159,19 @@ def test_only_series_that_fit_the_filter_are_taken_up(orthanc, study_at):
     assert len(cases.cases(study.store)) == 1
 
 
+@pytest.mark.parametrize("text", ["Modality", "Modalitas=MR", "=MR"])
+def test_a_filter_that_names_no_dicom_keyword_is_refused(text):
+    with pytest.raises(SettingsError, match="expected DICOM keywords and values"):
+        parse_settings(StudySettings, {"dicom_filter": text})
+
+
+def test_a_filter_is_kept_with_the_study_as_it_was_given():
+    given = parse_settings(StudySettings, {"dicom_filter": "Modality=MR,SeriesDescription=*T1*"})
+    again = parse_settings(StudySettings, json.loads(given.model_dump_json()))
+    assert again.dicom_filter == (("Modality", "MR"), ("SeriesDescription", "*T1*"))
+    assert again == given
+
+
 def test_a_scan_is_fetched_when_it_is_needed_and_once(orthanc, proxy, study_at):
     series, headers = scan_series(1)
     orthanc.store(headers)
@@ -282,6 +296,18 @@ def test_an_earlier_segmentation_becomes_a_label_once_and_its_scan_is_not_offere
     again = study_at(orthanc.url)
     prepare(again)
     assert cases.label(again.store, label.case_id).created_at == label.created_at
+
+
+def test_the_newest_of_several_earlier_segmentations_is_the_label(orthanc, study_at):
+    _, headers = scan_series(1)
+    segs = [earlier_segmentation(headers, number) for number in (3, 4, 5)]
+    for seg, day in zip(segs, ("20210101", "20230101", "20220101"), strict=True):
+        seg.ContentDate = day
+    orthanc.store([*headers, *segs])
+    study = study_at(orthanc.url)
+    prepare(study)
+    label = cases.label(study.store, only_case(study).case_id)
+    np.testing.assert_array_equal(read_mask(label.path).array, cohorts.scan(4)[1])
 
 
 def test_a_label_of_another_study_on_the_same_archive_is_taken_up(orthanc, study_at, tmp_path):

@@ -44,33 +44,40 @@ def take_up_segmentations(
     Raises:
         ArchiveUnavailable: the PACS does not list its segmentations.
     """
-    studies = {record.study_uid for record in series.values()}
-    noted = noted_segmentations(study.store)
-    fresh = [
-        found
-        for found in archive.series({"Modality": "SEG"})
-        if found.study_uid in studies and found.series_uid not in noted
-    ]
+    fresh = _fresh(study, archive, {record.study_uid for record in series.values()})
     end = time.monotonic() + BUDGET_S
     waiting: set[str] = set()
-    for found in sorted(fresh, key=lambda f: (f.series_date, f.series_uid)):
+    for study_uid, found in fresh.items():
         try:
             if time.monotonic() > end:
                 raise ArchiveUnavailable("no time left in this look")
-            outcome = _take_up(study, archive, found, series)
-            note_segmentation(study.store, found.series_uid, outcome)
+            _take_up(study, archive, found, series)
         except ArchiveUnavailable as error:
-            log.warning("an earlier segmentation is taken up later: %s", error)
-            waiting |= {r.case_id for r in series.values() if r.study_uid == found.study_uid}
+            log.warning("earlier segmentations are taken up later: %s", error)
+            waiting |= {r.case_id for r in series.values() if r.study_uid == study_uid}
     return waiting
 
 
+def _fresh(study: Study, archive: Archive, studies: set[str]) -> dict[str, list[Found]]:
+    """StudyInstanceUID -> segmentation series that were not looked at yet."""
+    noted = noted_segmentations(study.store)
+    fresh: dict[str, list[Found]] = {}
+    for found in archive.series({"Modality": "SEG"}):
+        if found.study_uid in studies and found.series_uid not in noted:
+            fresh.setdefault(found.study_uid, []).append(found)
+    return fresh
+
+
 def _take_up(
-    study: Study, archive: Archive, found: Found, series: Mapping[str, SeriesRecord]
-) -> str:
-    """What became of one segmentation series."""
-    outcome = "no left caudate of a series of this study"
-    for ds in archive.instances(found.study_uid, found.series_uid, found.instances):
+    study: Study, archive: Archive, found: list[Found], series: Mapping[str, SeriesRecord]
+) -> None:
+    """Take up all segmentations of one DICOM study, so that the newest of several is the last."""
+    objects = [
+        ds for f in found for ds in archive.instances(f.study_uid, f.series_uid, f.instances)
+    ]
+    objects.sort(key=lambda ds: f"{ds.get('ContentDate', '')}{ds.get('ContentTime', '')}")
+    outcomes = {f.series_uid: "no left caudate of a series of this study" for f in found}
+    for ds in objects:
         segment = left_caudate_segment(ds)
         sources = [series[uid] for uid in sorted(source_series(ds)) if uid in series]
         if segment is None or len(sources) != 1:
@@ -81,7 +88,9 @@ def _take_up(
         except VolumeError as error:
             outcome = f"refused: {error}"
             log.warning("an earlier segmentation of %s is %s", sources[0].case_id, outcome)
-    return outcome
+        outcomes[str(ds.SeriesInstanceUID)] = outcome
+    for series_uid, outcome in outcomes.items():
+        note_segmentation(study.store, series_uid, outcome)
 
 
 def _write_mask(
