@@ -48,6 +48,18 @@ def _name_value_pairs(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_comma_separated)]
 
+
+def _filter_pairs(value: Any) -> Any:
+    from pydicom.datadict import tag_for_keyword
+
+    pairs = _name_value_pairs(value)
+    for pair in pairs if isinstance(pairs, tuple | list) else ():
+        if len(pair) != 2 or tag_for_keyword(str(pair[0])) is None:
+            raise ValueError("expected DICOM keywords and values, such as Modality=MR")
+    return pairs
+
+
+Filter = Annotated[tuple[tuple[str, str], ...], BeforeValidator(_filter_pairs)]
 Pairs = Annotated[tuple[tuple[str, float], ...], BeforeValidator(_name_value_pairs)]
 
 
@@ -112,6 +124,11 @@ class StudySettings(_Settings):
     )
     lease_minutes: float = Field(default=60.0, gt=0, description="how long a scan is held")
     skip_minutes: float = Field(default=120.0, ge=0, description="how long a skipped scan rests")
+    dicom_filter: Filter = Field(
+        default=(("Modality", "MR"),),
+        description="which series of a PACS belong to the study: Keyword=value, several with "
+        "commas; * stands for any text",
+    )
     seed: int = Field(default=0, ge=0, description="of every random choice of the study")
 
     @model_validator(mode="after")
@@ -150,6 +167,12 @@ class HostSettings(_Settings):
     allow_model_upload: bool = Field(default=False, description="open PUT and DELETE /model")
     allow_logs: bool = Field(default=False, description="open GET /logs")
     enable_background: bool = Field(default=True, description="score, compare and train by itself")
+    pacs_timeout_s: float = Field(
+        default=20.0, gt=0, le=600, description="the longest silence of a PACS, in seconds"
+    )
+    pacs_poll_s: float = Field(
+        default=60.0, gt=0, description="how often a PACS is asked for new series, in seconds"
+    )
 
 
 S = TypeVar("S", bound=_Settings)

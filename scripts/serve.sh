@@ -12,8 +12,8 @@ sample=studies/sample
 
 if [ "$STUDIES" = "$sample" ]; then
     "$python" scripts/lay_out_sample.py sample-data/cohort "$sample"
-elif [ ! -d "$STUDIES" ]; then
-    echo "STUDIES=$STUDIES: no such folder. Name one that holds T1 scans (BIDS or flat)." >&2
+elif [[ "$STUDIES" != http://* && "$STUDIES" != https://* && ! -d "$STUDIES" ]]; then
+    echo "STUDIES=$STUDIES: no such folder. Name one that holds T1 scans (BIDS or flat), or a PACS." >&2
     exit 1
 fi
 

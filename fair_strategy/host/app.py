@@ -15,6 +15,8 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from fair_strategy.config import HostSettings, SettingsError, StudySettings, parse_conf
 from fair_strategy.data.bids import check_id
+from fair_strategy.data.dicom.address import is_address
+from fair_strategy.data.dicom.segmentation import require_highdicom
 from fair_strategy.host import worker
 from fair_strategy.host.background import Background
 from fair_strategy.host.datastore import StudyDatastore
@@ -95,14 +97,16 @@ class FairAppMixin(_Base):
 
     def init_datastore(self) -> StudyDatastore:
         """Open the study; where a server runs on it already, without a word on its settings."""
-        images_dir = Path(self.studies)
-        state_dir = self.host_settings.state_dir or default_state_dir(images_dir.resolve())
+        if is_address(self.studies):
+            require_highdicom()
+        state_dir = self.host_settings.state_dir or default_state_dir(self.studies)
         served = is_held(state_dir)
         self.study = open_study(
-            images_dir,
+            self.studies,
             None if served else self.study_settings,
             state_dir=state_dir,
             shipped_model=Path(self.app_dir) / "model" / "pretrained.pt",
+            pacs_timeout_s=self.host_settings.pacs_timeout_s,
         )
         if served and self.study.settings != self.study_settings:
             raise ServerRunning(
@@ -159,6 +163,7 @@ class FairAppMixin(_Base):
         if name not in self._strategies:
             raise HTTPException(404, refusal(name, self.study.settings))
         answer: dict[str, Any] = self._strategies[name](request, self._datastore)
+        # A scan of a PACS is fetched when the client asks for it, not while it waits for this.
         return located(self.study, answer) if answer.get("id") else answer
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
@@ -201,9 +206,9 @@ class FairAppMixin(_Base):
 
     def _known_scan(self, image: str) -> str:
         try:
-            known = self._datastore.get_image_uri(check_id(image))
+            known = self._datastore.known_path(check_id(image))
         except ValueError as error:
             raise HTTPException(422, f"image {error}") from error
-        if not known:
+        if known is None:
             raise HTTPException(404, f"{image!r}: no such scan in this study")
         return image

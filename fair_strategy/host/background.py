@@ -13,10 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from fair_strategy.host.sentences import EXPECTED, sentence
-from fair_strategy.host.watcher import Watcher
 from fair_strategy.host.worker import arguments_for
 from fair_strategy.workflows.study import Study
 
@@ -42,12 +41,20 @@ def due(pending: Mapping[str, Any]) -> dict[str, Any]:
     return {verb: need for verb, need in needs.items() if need}
 
 
+class Watching(Protocol):
+    """Notices that scans came or went, and takes it up."""
+
+    def look(self) -> bool:
+        """Look once, if it is time to; whether anything was taken up."""
+        ...
+
+
 class Background:
-    """Watches the image folder, and runs one worker at a time while there is work.
+    """Watches the image folder or the PACS, and runs one worker at a time while there is work.
 
     Args:
         study: whose work it is.
-        watcher: says when the folder changed; its `refresh` is called then.
+        watcher: takes up what changed in the folder or the PACS.
         pending: what there is to do, see `desk.pending_work`.
         enabled: False watches the folder and starts no work, not even when it is woken; scoring and
             training are then what somebody starts by hand, as MONAI Label's own processes.
@@ -56,7 +63,7 @@ class Background:
     def __init__(
         self,
         study: Study,
-        watcher: Watcher,
+        watcher: Watching,
         *,
         pending: Callable[[Study], Mapping[str, Any]],
         enabled: bool = True,
@@ -126,7 +133,7 @@ class Background:
         try:
             self._watcher.look()
         except EXPECTED as error:
-            log.error("background: the image folder was not taken up: %s", sentence(error))
+            log.error("background: the scans were not taken up: %s", sentence(error))
 
     def _say_once(self, wrong: str) -> None:
         if wrong != self._said:

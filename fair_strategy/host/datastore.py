@@ -29,6 +29,7 @@ from fair_strategy.store.cases import CaseRecord, LabelRecord
 from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows import desk
 from fair_strategy.workflows.intake import refresh
+from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import LABEL, Study
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,8 @@ class StudyDatastore(Datastore):
         self._counted = Revision(study.store.path, self._count)
 
     def name(self) -> str:
-        """Name given to the data, or that of the image folder."""
-        return get_value(self.study.store, "datastore_name") or self.study.images_dir.name
+        """Name given to the data, or that of the image folder or PACS."""
+        return get_value(self.study.store, "datastore_name") or _name(self.study)
 
     def set_name(self, name: str) -> None:
         """Give the data a name."""
@@ -87,11 +88,24 @@ class StudyDatastore(Datastore):
         return _in_memory(self.get_image_uri(image_id))
 
     def get_image_uri(self, image_id: str) -> str:
-        """Path of the scan; empty if there is no such scan."""
+        """Path of the scan, which is fetched if it is in a PACS; empty if there is no such scan.
+
+        Raises:
+            HTTPException: 503 if a PACS does not send it, 422 if what it sends is no volume.
+        """
         try:
-            return str(cases.case(self.study.store, image_id).path)
+            record = cases.case(self.study.store, image_id)
         except LookupError:
             return ""
+        with readable_errors():
+            return str(image_path(self.study, record))
+
+    def known_path(self, image_id: str) -> Path | None:
+        """Where the scan lies, or will lie once it is fetched; None if there is no such scan."""
+        try:
+            return cases.case(self.study.store, image_id).path
+        except LookupError:
+            return None
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """Name, path and what was put there by `update_image_info`; empty for an unknown scan."""
@@ -217,7 +231,7 @@ class StudyDatastore(Datastore):
         """Image and submitted label of every labelled scan."""
         finals = {r.case_id: r for r in cases.labels(self.study.store, FINAL)}
         return [
-            {"image": str(c.path), "label": str(finals[c.case_id].path)}
+            {"image": self.get_image_uri(c.case_id), "label": str(finals[c.case_id].path)}
             for c in self._present()
             if c.case_id in finals
         ]
@@ -304,6 +318,10 @@ class StudyDatastore(Datastore):
 
     def _predicted(self, case_id: str) -> bool:
         return case_id in self._predictions()
+
+
+def _name(study: Study) -> str:
+    return study.pacs.host if study.pacs else study.images_dir.name
 
 
 def _image_info(record: CaseRecord) -> dict[str, Any]:

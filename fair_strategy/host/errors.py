@@ -7,6 +7,7 @@ from fastapi import HTTPException
 from monailabel.interfaces.exception import MONAILabelException
 
 from fair_strategy.data.cohort import CohortError
+from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.host.sentences import sentence
 from fair_strategy.store import StoreError
 
@@ -15,6 +16,7 @@ from fair_strategy.store import StoreError
 def readable_errors() -> Iterator[None]:
     """Turn what is wrong with the request or its data into a 404 or 422 that says so.
 
+    A PACS that does not answer makes a 503: the same request may succeed later.
     MONAI Label's own exception, and any other, would reach the reader as a bare 500.
     """
     try:
@@ -23,6 +25,8 @@ def readable_errors() -> Iterator[None]:
         raise HTTPException(404, _not_found(error)) from error
     except (ValueError, StoreError) as error:
         raise HTTPException(422, sentence(error)) from error
+    except ArchiveUnavailable as error:
+        raise HTTPException(503, sentence(error)) from error
     except MONAILabelException as error:
         raise HTTPException(422, error.msg) from error
 

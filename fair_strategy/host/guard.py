@@ -129,7 +129,7 @@ def _closed(method: str, path: str, settings: HostSettings) -> Refusal | None:
     if _under(path, "/model") and changes and not settings.allow_model_upload:
         return _switch(method, path, "allow_model_upload")
     if _under(path, "/proxy"):
-        return Refusal(403, f"{method} {path} is closed: this study is a folder, not a PACS")
+        return Refusal(403, f"{method} {path} is closed: ask the PACS itself, if there is one")
     return None
 
 

@@ -3,9 +3,10 @@
 import re
 
 from fair_strategy.data.cohort import CohortError
+from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.store import StoreError
 
-EXPECTED = (ValueError, LookupError, StoreError)
+EXPECTED = (ValueError, LookupError, StoreError, ArchiveUnavailable)
 """Errors of this project that tell a person what to do; every other one is a fault of ours."""
 
 _QUOTED = r"""(?:'[^']*'|"[^"]*")"""

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from fair_strategy.config import HostSettings
 from fair_strategy.data.cohort import CohortError
-from fair_strategy.host.background import Background
+from fair_strategy.host.background import Background, Watching
 from fair_strategy.host.guard import Guard
 from fair_strategy.host.sentences import without_values
 from fair_strategy.host.watcher import Watcher
@@ -65,6 +65,12 @@ def attach(app: FastAPI, settings: HostSettings) -> None:
 
 
 def background_of(study: Study, settings: HostSettings) -> Background:
-    """The loop that watches the folder and works; not started yet."""
-    watcher = Watcher(study.images_dir, lambda: refresh(study))
+    """The loop that watches the folder or the PACS, and works; not started yet."""
+    watcher: Watching
+    if study.pacs is None:
+        watcher = Watcher(study.images_dir, lambda: refresh(study))
+    else:
+        from fair_strategy.host.dicomweb import PacsWatcher
+
+        watcher = PacsWatcher(study, poll_s=settings.pacs_poll_s)
     return Background(study, watcher, pending=pending_work, enabled=settings.enable_background)

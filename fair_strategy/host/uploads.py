@@ -70,6 +70,8 @@ def place_scan(study: Study, case_id: str, file: Path) -> Path:
             or if the folder is read-only.
     """
     suffix = checked_suffix(file.name)
+    if study.pacs is not None:
+        raise StudyError("the scans of this study come from a PACS; store the new one there")
     if any(c.case_id == case_id and c.present for c in cases.cases(study.store)):
         raise StudyError(f"{case_id!r} is there already; a scan is never overwritten")
     read_image(file)

@@ -78,9 +78,10 @@ def arguments_for(study: Study, verb: str) -> list[str]:
     """The command line from which `main` opens the same study; settings come from its store."""
     return [
         verb,
-        *("--images", str(study.images_dir)),
+        *("--images", study.location),
         *("--state", str(study.state_dir)),
         *("--model", str(study.shipped_model)),
+        *(("--pacs-timeout", str(study.pacs.timeout_s)) if study.pacs else ()),
     ]
 
 
@@ -92,8 +93,10 @@ def main(argv: list[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m fair_strategy.host.worker")
     parser.add_argument("verb", choices=("score", "train", "compare", "plan"))
-    for name in ("--images", "--state", "--model"):
+    parser.add_argument("--images", required=True, help="a folder, or the address of a PACS")
+    for name in ("--state", "--model"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--pacs-timeout", type=float, default=20.0)
     parser.add_argument("--with-parent", action="store_true", help="end when stdin is closed")
     given = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -101,7 +104,12 @@ def main(argv: list[str] | None = None) -> None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     os.nice(NICENESS)
     try:
-        study = open_study(given.images, state_dir=given.state, shipped_model=given.model)
+        study = open_study(
+            given.images,
+            state_dir=given.state,
+            shipped_model=given.model,
+            pacs_timeout_s=given.pacs_timeout,
+        )
         done = work_of(given.verb)(study)
     except EXPECTED as error:
         sys.stderr.write(sentence(error) + "\n")

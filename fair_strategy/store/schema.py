@@ -149,4 +149,20 @@ _READERS = (
     "CREATE INDEX decisions_by_case ON decisions (case_id, client_id)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FEATURES, _READERS)
+# Scans from a PACS: what stands behind a case, what was looked at, what was sent.
+_ARCHIVE = (
+    """CREATE TABLE archive_series (
+        case_id TEXT PRIMARY KEY,
+        study_uid TEXT NOT NULL,
+        series_uid TEXT NOT NULL UNIQUE,
+        instances INTEGER)""",
+    "CREATE TABLE archive_segmentations (series_uid TEXT PRIMARY KEY, outcome TEXT NOT NULL)",
+    """CREATE TABLE sent_labels (
+        case_id TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        series_uid TEXT NOT NULL,
+        sent_at REAL NOT NULL,
+        PRIMARY KEY (case_id, created_at))""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FEATURES, _READERS, _ARCHIVE)

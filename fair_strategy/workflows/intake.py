@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fair_strategy.data import bids
 from fair_strategy.data.bids import Scan
 from fair_strategy.data.cohort import Cohort, CohortError
+from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.grids import VolumeError, match_grid
 from fair_strategy.data.volumes import read_grid, read_mask, write_mask
 from fair_strategy.store import cases, scores
@@ -22,6 +23,7 @@ from fair_strategy.store.cases import Changes, LabelRecord, Split
 from fair_strategy.store.database import Store
 from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows.models import publish_shipped
+from fair_strategy.workflows.sources import image_path, source_of
 from fair_strategy.workflows.study import Study, StudyError
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,8 @@ def prepare(study: Study) -> list[str]:
         notes += _cohort_notes(study)
     except CohortError as error:
         notes.append(f"{error}; until it is repaired, older plans serve, and no new one is made")
+    except ArchiveUnavailable as error:
+        notes.append(f"{error}; the scans known from before are served, new ones come later")
     try:
         publish_shipped(study)
     except (OSError, ValueError) as error:
@@ -53,8 +57,13 @@ def prepare(study: Study) -> list[str]:
 
 
 def refresh(study: Study) -> Changes:
-    """Walk the image folder, take up what came, went or changed, and import masks found there."""
-    scans = bids.walk(study.images_dir)
+    """Walk the folder or ask the PACS, take up what came, went or changed, and import masks.
+
+    Raises:
+        CohortError: the folder or its table is not what it must be.
+        ArchiveUnavailable: no whole answer of the PACS; nothing is changed then.
+    """
+    scans = source_of(study).walk()
     changes = cases.sync(study.store, scans)
     import_masks(study, scans)
     freeze_validation(study)
@@ -65,7 +74,7 @@ def import_masks(study: Study, scans: Sequence[Scan]) -> dict[str, str]:
     """Import masks that lie beside the scans as labels, each case once; case_id -> what failed."""
     done = set(json.loads(get_value(study.store, _IMPORTED) or "[]"))
     labelled = set(cases.labelled_ids(study.store))
-    found = bids.find_existing_masks(study.images_dir, scans)
+    found = source_of(study).existing_masks(scans)
     fresh = {i: path for i, path in found.items() if i not in done and i not in labelled}
     failed: dict[str, str] = {}
     for case_id, path in fresh.items():
@@ -91,7 +100,7 @@ def checked_mask(
     """
     record = cases.case(study.store, case_id)
     mask = read_mask(path, label_value=label_value)
-    shape, affine = read_grid(record.path)
+    shape, affine = read_grid(image_path(study, record))
     return match_grid(mask.array, mask.affine, shape, affine)
 
 
@@ -99,7 +108,7 @@ def store_mask(
     study: Study, case_id: str, array: NDArray[np.uint8], *, tag: str
 ) -> tuple[Path, str]:
     """Write a mask as BIDS derivative, by rename; its path and the digest of its voxels."""
-    _, affine = read_grid(cases.case(study.store, case_id).path)
+    _, affine = read_grid(image_path(study, cases.case(study.store, case_id)))
     path = study.derivatives_root / bids.mask_name(case_id, tag)
     _describe_derivatives(study.derivatives_root)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +224,7 @@ def _cohort_notes(study: Study) -> list[str]:
     cohort = study.cohort()
     subjects = {c.subject_id for c in cases.cases(study.store) if c.present}
     if not subjects:
-        return [f"{study.images_dir}: no T1-weighted scan found (sub-*/anat/*_T1w.nii.gz, or flat)"]
+        return [f"{study.location}: {_nothing_found(study)}"]
     if not cohort.fairness_on:
         columns = ", ".join(cohort.columns) or "none: there is no participants.tsv"
         return [
@@ -224,6 +233,13 @@ def _cohort_notes(study: Study) -> list[str]:
         ]
     unknown = cohort.count_unknown(subjects)
     return [f"{unknown} of {len(subjects)} subjects have no subgroup: 'unknown'"] if unknown else []
+
+
+def _nothing_found(study: Study) -> str:
+    if study.pacs is None:
+        return "no T1-weighted scan found (sub-*/anat/*_T1w.nii.gz, or flat)"
+    asked = ",".join("=".join(pair) for pair in study.settings.dicom_filter)
+    return f"no series found; asked for --conf dicom_filter {asked}"
 
 
 def _describe_derivatives(root: Path) -> None:

@@ -28,6 +28,7 @@ from fair_strategy.store.scores import ModelRecord
 from fair_strategy.workflows.intake import IMPORTER
 from fair_strategy.workflows.models import publish
 from fair_strategy.workflows.performance import comparison
+from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import Study, StudyError
 from fair_strategy.workflows.tracking import tracked_run
 
@@ -176,10 +177,10 @@ def training_cases(study: Study) -> tuple[list[TrainingCase], list[TrainingCase]
     training, validation = [], []
     for label in sorted(cases.labels(study.store, tag="final"), key=lambda r: r.case_id):
         record = records.get(label.case_id)
-        if record is None or not _usable(record, label):
+        if record is None or not _usable(study, record, label):
             continue
         case = TrainingCase(
-            image=record.path,
+            image=image_path(study, record),
             label=label.path,
             subgroup=subgroups[label.case_id],
             subject_id=record.subject_id,
@@ -192,11 +193,11 @@ def training_cases(study: Study) -> tuple[list[TrainingCase], list[TrainingCase]
     return training, validation
 
 
-def _usable(record: CaseRecord, label: LabelRecord) -> bool:
+def _usable(study: Study, record: CaseRecord, label: LabelRecord) -> bool:
     """Whether the mask can be read and lies on its scan's grid; one that is not is left out."""
     try:
         mask = read_mask(label.path)
-        shape, affine = read_grid(record.path)
+        shape, affine = read_grid(image_path(study, record))
         match_grid(mask.array, mask.affine, shape, affine)
     except (OSError, ValueError) as error:
         log.warning("%s: not trained on: %s", record.case_id, error)
@@ -233,7 +234,7 @@ def _compare_fold(study: Study, result: TrainingResult, subjects: Collection[str
         record = cases.case(study.store, label.case_id)
         if record.subject_id not in subjects:
             continue
-        prediction = predict(model, read_image(record.path))
+        prediction = predict(model, read_image(image_path(study, record)))
         predicted = prediction.whole_mask()
         compared = comparison(
             label, predicted, model=result.checksum, spacing=spacing_mm(prediction.affine)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from fair_strategy.acquisition.peaks import Peak, uncertainty_peaks
 from fair_strategy.acquisition.plausibility import PlausibleRange, implausibilities
 from fair_strategy.acquisition.roi import region_of_interest
 from fair_strategy.config import StudySettings
+from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.grids import VolumeError, spacing_mm
 from fair_strategy.data.volumes import Volume, read_image
 from fair_strategy.learning.checkpoint import Model
@@ -29,6 +29,7 @@ from fair_strategy.store.cases import CaseRecord
 from fair_strategy.store.predictions import StoredPrediction
 from fair_strategy.store.scores import ScoreRecord
 from fair_strategy.workflows.models import current_model
+from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import Study
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ LEFT_CAUDATE = PlausibleRange(
 )
 """Outside of this a prediction is implausible: adult left caudates measure some 2 to 5.5 ml, and
 their centroid lies left of and before the brain's (about -13, +27, +3 mm on MNI152)."""
+
+_MISSED_IN_A_ROW = 3
 
 # One volume at a time: two forward passes side by side would double the memory, not the speed.
 _one_forward_pass = threading.Lock()
@@ -70,6 +73,7 @@ class ScoringReport:
 
     scored: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
+    unavailable: int = 0
     seconds: float = 0.0
 
 
@@ -111,7 +115,8 @@ def score_study(
 ) -> ScoringReport:
     """Score every case that the current model has not scored yet, one commit a volume.
 
-    An unreadable volume is noted with its case and left out; the run goes on.
+    An unreadable volume is noted with its case and left out; the run goes on. One that a PACS
+    does not send stays unscored, for a later run; after three in a row the run ends.
 
     Args:
         limit: at most so many volumes.
@@ -123,14 +128,19 @@ def score_study(
     model = current_model(study)
     todo = _labelled_first(study, scores.unscored(study.store, model.checksum, study.settings_hash))
     todo = todo[:limit]
-    for done, (record, volume) in enumerate(_read_ahead(todo), start=1):
-        if stop():
+    missed = 0
+    for done, (record, volume) in enumerate(_read_ahead(study, todo), start=1):
+        if stop() or missed == _MISSED_IN_A_ROW:
             break
+        missed = missed + 1 if isinstance(volume, ArchiveUnavailable) else 0
         try:
-            if isinstance(volume, VolumeError):
+            if isinstance(volume, VolumeError | ArchiveUnavailable):
                 raise volume
             predict_case(study, record, model=model, volume=volume)
             report.scored += 1
+        except ArchiveUnavailable as error:
+            report.unavailable += 1
+            log.warning("%s: scored later: %s", record.case_id, error)
         except VolumeError as error:
             cases.mark_unreadable(study.store, record.case_id, record.fingerprint, str(error))
             report.unreadable[record.case_id] = str(error)
@@ -147,6 +157,7 @@ def ensure_prediction(study: Study, case_id: str) -> StoredPrediction:
     Raises:
         UnknownCaseError: for an unknown case.
         VolumeError: if the scan cannot be read.
+        ArchiveUnavailable: if a PACS does not send it.
     """
     record = cases.case(study.store, case_id)
     model = current_model(study)
@@ -154,9 +165,10 @@ def ensure_prediction(study: Study, case_id: str) -> StoredPrediction:
     stored = predictions.read_prediction(*key)
     if stored is not None:  # nobody waits for another's forward pass to read what is there
         return stored
+    path = image_path(study, record)  # nor for another's download
     with _one_forward_pass:
         stored = predictions.read_prediction(*key)
-        return stored or predict_case(study, record, model=model, volume=read_image(record.path))
+        return stored or predict_case(study, record, model=model, volume=read_image(path))
 
 
 def predict_case(
@@ -267,25 +279,25 @@ def _labelled_first(study: Study, case_ids: list[str]) -> list[CaseRecord]:
 
 
 def _read_ahead(
-    records: list[CaseRecord],
-) -> Iterator[tuple[CaseRecord, Volume | VolumeError]]:
+    study: Study, records: list[CaseRecord]
+) -> Iterator[tuple[CaseRecord, Volume | VolumeError | ArchiveUnavailable]]:
     """Read the next volume while this one is in the network."""
     with ThreadPoolExecutor(max_workers=1) as reader:
-        ahead = [(r, reader.submit(_read, r.path)) for r in records[:1]]
+        ahead = [(r, reader.submit(_read, study, r)) for r in records[:1]]
         for following in [*records[1:], None]:
             if not ahead:
                 return
             record, future = ahead.pop()
             volume = future.result()
             if following is not None:
-                ahead.append((following, reader.submit(_read, following.path)))
+                ahead.append((following, reader.submit(_read, study, following)))
             yield record, volume
 
 
-def _read(path: Path) -> Volume | VolumeError:
+def _read(study: Study, record: CaseRecord) -> Volume | VolumeError | ArchiveUnavailable:
     try:
-        return read_image(path)
-    except VolumeError as error:
+        return read_image(image_path(study, record))
+    except (VolumeError, ArchiveUnavailable) as error:
         return error
     except FileNotFoundError:
-        return VolumeError(f"{path.name}: expected a scan, the file is gone")
+        return VolumeError(f"{record.path.name}: expected a scan, the file is gone")

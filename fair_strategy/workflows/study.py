@@ -12,6 +12,7 @@ from pathlib import Path
 from fair_strategy.config import StudySettings, parse_settings
 from fair_strategy.data import bids
 from fair_strategy.data.cohort import Cohort, load_cohort
+from fair_strategy.data.dicom.address import PacsAddress, is_address, pacs_address
 from fair_strategy.store import cases
 from fair_strategy.store.database import Store
 from fair_strategy.store.settings import current_settings, settings_version
@@ -30,13 +31,15 @@ class Study:
     """Everything that a workflow needs to know of a study; holds paths only, and pickles.
 
     Attributes:
-        images_dir: the scans; never written to, except for ``derivatives/fair_caudate``.
+        images_dir: the scans; never written to, except for ``derivatives/fair_caudate``. Of a
+            PACS: a folder in the state directory, for what is fetched from it.
         state_dir: database, predictions, trained models, caches.
         derivatives_root: where submitted masks go, a BIDS derivatives folder.
         shipped_model: the checkpoint that comes with the application.
         settings: as stored under `settings_version`.
         device: where models run, "cpu" or "cuda"; None trains on a GPU if there is one, and
             predicts on the CPU.
+        pacs: where the scans come from; None for a folder.
     """
 
     images_dir: Path
@@ -47,6 +50,12 @@ class Study:
     settings_version: int
     store: Store
     device: str | None = None
+    pacs: PacsAddress | None = None
+
+    @property
+    def location(self) -> str:
+        """The folder or the address from which `open_study` opens this study again."""
+        return self.pacs.url if self.pacs else str(self.images_dir)
 
     @property
     def settings_hash(self) -> str:
@@ -68,27 +77,30 @@ class Study:
 
 
 def open_study(
-    images_dir: Path,
+    images: Path | str,
     settings: StudySettings | None = None,
     *,
     state_dir: Path | None = None,
     shipped_model: Path,
+    pacs_timeout_s: float = 20.0,
 ) -> Study:
-    """The study of one image folder; opens only: it neither walks, scores nor downloads.
+    """The study of one image folder or PACS; opens only: it neither walks, scores nor downloads.
 
     Args:
-        images_dir: BIDS or flat folder of scans.
+        images: BIDS or flat folder of scans, or the http(s) address of a DICOMweb server.
         settings: stored as a new version if they differ; None keeps those of the study.
         state_dir: None for the user's data folder under the study's id.
         shipped_model: checkpoint to start from.
+        pacs_timeout_s: the longest silence of a PACS.
     Raises:
-        StudyError: if `images_dir` is not a folder.
+        StudyError: if `images` is neither a folder nor an address.
     """
-    images_dir = Path(images_dir).resolve()
-    if not images_dir.is_dir():
-        raise StudyError(f"{images_dir}: expected a folder of T1-weighted scans, found none")
-    state = Path(state_dir).resolve() if state_dir else default_state_dir(images_dir)
+    pacs = pacs_address(str(images), timeout_s=pacs_timeout_s) if is_address(images) else None
+    if pacs is None and not Path(images).is_dir():
+        raise StudyError(f"{images}: expected a folder of T1-weighted scans, found none")
+    state = Path(state_dir).resolve() if state_dir else default_state_dir(images)
     store = Store.open(state)
+    images_dir = _pacs_folder(state) if pacs else Path(images).resolve()
     version, settings = _settle(store, settings)
     return Study(
         images_dir=images_dir,
@@ -98,14 +110,21 @@ def open_study(
         settings=settings,
         settings_version=version,
         store=store,
+        pacs=pacs,
     )
 
 
-def default_state_dir(images_dir: Path) -> Path:
-    """``$XDG_DATA_HOME/fair_strategy/<folder name>-<digest of its path>``."""
+def default_state_dir(images: Path | str) -> Path:
+    """``$XDG_DATA_HOME/fair_strategy/<name>-<digest>``, of a folder's path or a PACS's address."""
     base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", images_dir.name) or "study"
-    digest = hashlib.sha256(str(images_dir).encode()).hexdigest()[:12]
+    if is_address(images):
+        pacs = pacs_address(str(images))
+        location, name = pacs.url, pacs.host
+    else:
+        location = str(Path(images).resolve())
+        name = Path(location).name
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", name) or "study"
+    digest = hashlib.sha256(location.encode()).hexdigest()[:12]
     return base / "fair_strategy" / f"{name}-{digest}"
 
 
@@ -139,6 +158,12 @@ def _settle(store: Store, settings: StudySettings | None) -> tuple[int, StudySet
         return stored[0], parse_settings(StudySettings, json.loads(stored[1]))
     settings = settings or StudySettings()
     return settings_version(store, settings.model_dump_json()), settings
+
+
+def _pacs_folder(state: Path) -> Path:
+    folder = state / "pacs"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def _derivatives_root(images_dir: Path, state: Path) -> Path:

@@ -17,6 +17,7 @@ def score_and_plan(study: Study) -> dict[str, Any]:
     return {
         "scored": report.scored,
         "unreadable": len(report.unreadable),
+        **({"unavailable": report.unavailable} if report.unavailable else {}),
         "compared": compared,
         "plans": len(plans),
         "seconds": round(report.seconds, 1),

@@ -59,7 +59,7 @@ def infer(
 ) -> Any:
     """The mask, or the uncertainty peaks, of a scan of the study or of one that is sent along."""
     if output == stock_infer.ResultType.dicom_seg:
-        raise HTTPException(422, "output 'dicom_seg' needs a PACS; choose image, json or all")
+        raise HTTPException(422, "output 'dicom_seg' is not made; choose image, json or all")
     request = {**_from_client(params), "model": model}
     request["client_id"] = request.get("client_id") or user_name(user)
     app = app_instance()
@@ -130,6 +130,12 @@ def download_image(image: str, user: User = MAY_READ) -> FileResponse:
     """A scan's file."""
     answer: FileResponse = stock_datastore.download_image(image)
     return answer
+
+
+@router.head("/datastore/image")
+def check_image(image: str, user: User = MAY_READ) -> Any:
+    """Whether there is such a scan."""
+    return stock_datastore.download_image(image, check_only=True)
 
 
 @router.put("/datastore/image/info")

@@ -1,0 +1,61 @@
+"""An HTTP session whose every answer is whole, and bounded in time."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import requests
+import urllib3
+
+PIECE = 1 << 20
+ANSWER = 10
+"""A whole answer may take so many times the longest silence."""
+
+
+class BoundedSession(requests.Session):
+    """Reads each answer to its end before it is returned.
+
+    A server that sends a byte now and then would hold up a plain session for ever, and one that
+    breaks off would be noticed only by whoever reads the body.
+
+    Args:
+        timeout_s: the longest silence, also while connecting.
+    """
+
+    def __init__(self, *, timeout_s: float) -> None:
+        super().__init__()
+        self._timeout_s = timeout_s
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        """Send a request and read its answer.
+
+        Raises:
+            requests.Timeout: a silence, or an answer, that lasts too long.
+            requests.ConnectionError: also for an answer that ends too early.
+        """
+        options |= {"timeout": self._timeout_s, "stream": True}
+        end = time.monotonic() + ANSWER * self._timeout_s
+        response = super().send(request, **options)
+        try:
+            body = _read(response.raw, end)
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise requests.ReadTimeout("the answer stopped") from error
+        except urllib3.exceptions.HTTPError as error:
+            raise requests.ConnectionError("the answer ended too early") from error
+        finally:
+            response.close()
+        # As requests itself keeps a body that it has read; there is no public way.
+        response._content = body
+        response._content_consumed = True
+        return response
+
+
+def _read(raw: urllib3.response.BaseHTTPResponse, end: float) -> bytes:
+    pieces = []
+    # read1 returns what has come; read would wait for a whole piece, however slowly it drips.
+    while piece := raw.read1(PIECE, decode_content=True):
+        pieces.append(piece)
+        if time.monotonic() > end:
+            raise requests.ReadTimeout("the answer took too long")
+    return b"".join(pieces)

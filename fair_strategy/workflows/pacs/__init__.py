@@ -1,0 +1,1 @@
+"""A study whose scans come from a PACS: taking them up, fetching them, sending labels back."""
