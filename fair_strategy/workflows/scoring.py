@@ -3,65 +3,47 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fair_strategy.acquisition.entropy import case_entropy
-from fair_strategy.acquisition.peaks import Peak, uncertainty_peaks
-from fair_strategy.acquisition.plausibility import PlausibleRange, implausibilities
-from fair_strategy.acquisition.roi import region_of_interest
 from fair_strategy.config import StudySettings
-from fair_strategy.data.grids import VolumeError, spacing_mm
+from fair_strategy.data.grids import VolumeError
 from fair_strategy.data.volumes import Volume, read_image
 from fair_strategy.learning.checkpoint import Model
-from fair_strategy.learning.grids import box_grid
 from fair_strategy.learning.inference import Prediction, half, predict
-from fair_strategy.metrics.checks import bounding_box
-from fair_strategy.metrics.overlap import volume_mm3
-from fair_strategy.metrics.surface import surface_area_mm2
 from fair_strategy.store import cases, predictions, scores
 from fair_strategy.store.cases import CaseRecord
 from fair_strategy.store.predictions import StoredPrediction
 from fair_strategy.store.scores import ScoreRecord
-from fair_strategy.workflows.models import current_model
+from fair_strategy.workflows.assessment import Assessment, assess
+from fair_strategy.workflows.executors import Killed, Workers, as_finished
+from fair_strategy.workflows.models import ModelFile, current_model, current_model_file
 from fair_strategy.workflows.study import Study
+from fair_strategy.workflows.work import Work
 
 log = logging.getLogger(__name__)
-
-LEFT_CAUDATE = PlausibleRange(
-    volume_mm3=(800.0, 9000.0),
-    offset_mm=((-35.0, 0.0), (0.0, 55.0), (-30.0, 40.0)),
-    max_components=2,
-    min_component_mm3=50.0,
-)
-"""Outside of this a prediction is implausible: adult left caudates measure some 2 to 5.5 ml, and
-their centroid lies left of and before the brain's (about -13, +27, +3 mm on MNI152)."""
 
 # One volume at a time: two forward passes side by side would double the memory, not the speed.
 _one_forward_pass = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Assessment:
-    """What one prediction says of its case.
+class Outcome:
+    """All that one forward pass leaves of a case, not yet written anywhere.
 
     Attributes:
-        entropies: every variant of the case entropy, in nats (sums: nats x voxels); NaN where the
-            ROI is empty.
-        volume_mm3: of the predicted mask.
-        flags: why the prediction is implausible; empty if it is not.
-        peaks: the places of highest uncertainty.
+        features: (C,) float32; None if the network reports none.
     """
 
-    entropies: dict[str, float]
-    volume_mm3: float
-    flags: tuple[str, ...]
-    peaks: tuple[Peak, ...]
+    stored: StoredPrediction
+    assessment: Assessment
+    features: NDArray[np.float32] | None
 
 
 @dataclass
@@ -73,41 +55,13 @@ class ScoringReport:
     seconds: float = 0.0
 
 
-def assess(
-    prediction: Prediction,
-    settings: StudySettings,
-    *,
-    expected: PlausibleRange | None = LEFT_CAUDATE,
-) -> Assessment:
-    """Case entropies, volume, plausibility and peaks of one prediction.
-
-    Args:
-        prediction: in the scan's own grid, inside a box of it.
-        settings: margin and threshold of the ROI.
-        expected: plausible range of the structure; None leaves the check out.
-    """
-    affine = box_grid(prediction.box, prediction.affine).affine
-    mask = prediction.probability >= 0.5
-    flags: tuple[str, ...] = ()
-    if expected is not None:
-        flags = implausibilities(
-            mask, affine=affine, head_centre_mm=prediction.head_centre_mm, expected=expected
-        )
-    spacing = spacing_mm(prediction.affine)
-    return Assessment(
-        entropies=_entropies(prediction, mask, spacing, settings),
-        volume_mm3=volume_mm3(mask, spacing),
-        flags=flags,
-        peaks=uncertainty_peaks(prediction.entropy, affine),
-    )
-
-
 def score_study(
     study: Study,
     *,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    workers: Workers | None = None,
 ) -> ScoringReport:
     """Score every case that the current model has not scored yet, one commit a volume.
 
@@ -117,24 +71,26 @@ def score_study(
         limit: at most so many volumes.
         progress: called with (done, total) after each volume.
         stop: asked before each volume; True ends the run early, nothing is lost.
+        workers: where volumes are read and predicted; None for this process, which reads the
+            next one meanwhile. Everything is written here alone.
+    Raises:
+        WorkersLost: if all workers are gone; what came back is in the store.
     """
     started = time.monotonic()
     report = ScoringReport()
-    model = current_model(study)
+    model = current_model_file(study)
     todo = _labelled_first(study, scores.unscored(study.store, model.checksum, study.settings_hash))
     todo = todo[:limit]
-    for done, (record, volume) in enumerate(_read_ahead(todo), start=1):
-        if stop():
-            break
-        try:
-            if isinstance(volume, VolumeError):
-                raise volume
-            predict_case(study, record, model=model, volume=volume)
+    wanted = takewhile(lambda _: not stop(), todo)
+    found = _here(study, wanted, model) if workers is None else _on(workers, study, wanted, model)
+    for done, (record, outcome) in enumerate(found, start=1):
+        if isinstance(outcome, Outcome):
+            _keep(study, outcome)
             report.scored += 1
-        except VolumeError as error:
-            cases.mark_unreadable(study.store, record.case_id, record.fingerprint, str(error))
-            report.unreadable[record.case_id] = str(error)
-            log.warning("left out: %s", error)
+        else:
+            cases.mark_unreadable(study.store, record.case_id, record.fingerprint, outcome)
+            report.unreadable[record.case_id] = outcome
+            log.warning("left out: %s", outcome)
         if progress:
             progress(done, len(todo))
     report.seconds = time.monotonic() - started
@@ -167,25 +123,25 @@ def predict_case(
     Raises:
         VolumeError: if the network cannot take the volume (its extent does not fit the memory).
     """
-    prediction = predict_volume(model, volume, study.settings, name=record.case_id)
-    assessment = assess(prediction, study.settings)
-    stored = _stored(record, model.checksum, prediction, assessment)
-    predictions.write_prediction(study.state_dir, stored)
-    scores.add_score(
-        study.store,
-        ScoreRecord(
-            case_id=record.case_id,
-            fingerprint=record.fingerprint,
-            model=model.checksum,
-            settings_hash=study.settings_hash,
-            entropies=assessment.entropies,
-            volume_mm3=assessment.volume_mm3,
-            flags=assessment.flags,
-            created_at=time.time(),
-        ),
-        features=prediction.features,
-    )
-    return stored
+    outcome = _outcome(model, volume, study.settings, (record.case_id, record.fingerprint))
+    _keep(study, outcome)
+    return outcome.stored
+
+
+def predict_work(work: Work) -> Outcome | str:
+    """The outcome of one volume, or why there is none; reads, and writes nothing.
+
+    Raises:
+        StudyError: if the worker does not fit the work.
+        ModelError: if the model cannot be loaded here.
+    """
+    model, volume = work.begin(), _read(work.path)
+    if isinstance(volume, VolumeError):
+        return str(volume)
+    try:
+        return _outcome(model, volume, work.settings, (work.case_id, work.fingerprint))
+    except VolumeError as error:
+        return str(error)
 
 
 def predict_volume(
@@ -202,50 +158,80 @@ def predict_volume(
         ) from error
 
 
-def _entropies(
-    prediction: Prediction,
-    mask: NDArray[np.bool_],
-    spacing: tuple[float, float, float],
-    settings: StudySettings,
-) -> dict[str, float]:
-    inside = prediction.entropy
-    roi = region_of_interest(
-        prediction.probability,
-        spacing_mm=spacing,
-        margin_mm=settings.margin_mm,
-        probability_threshold=settings.roi_threshold,
+def _here(
+    study: Study, records: Iterable[CaseRecord], file: ModelFile
+) -> Iterator[tuple[CaseRecord, Outcome | str]]:
+    model = file.load()
+    for record, volume in _read_ahead(records):
+        try:
+            if isinstance(volume, VolumeError):
+                raise volume
+            key = (record.case_id, record.fingerprint)
+            yield record, _outcome(model, volume, study.settings, key)
+        except VolumeError as error:
+            yield record, str(error)
+
+
+def _on(
+    workers: Workers, study: Study, records: Iterable[CaseRecord], model: ModelFile
+) -> Iterator[tuple[CaseRecord, Outcome | str]]:
+    asked: dict[str, CaseRecord] = {}
+
+    def work(record: CaseRecord) -> Work:
+        asked[record.case_id] = record
+        key = (record.case_id, record.path, record.fingerprint)
+        return Work(*key, model, study.settings, workers.threads)
+
+    for done, outcome in as_finished(workers, predict_work, map(work, records)):
+        record = asked.pop(done.case_id)
+        reason = f"{record.path.name}: {outcome.reason}" if isinstance(outcome, Killed) else ""
+        yield record, reason or outcome
+
+
+def _outcome(
+    model: Model, volume: Volume, settings: StudySettings, key: tuple[str, str]
+) -> Outcome:
+    """Predict and assess.
+
+    Args:
+        key: case_id and fingerprint.
+    Raises:
+        VolumeError: if the network cannot take the volume.
+    """
+    prediction = predict_volume(model, volume, settings, name=key[0])
+    assessment = assess(prediction, settings)
+    stored = _stored(key, model.checksum, prediction, assessment)
+    return Outcome(stored, assessment, prediction.features)
+
+
+def _keep(study: Study, outcome: Outcome) -> None:
+    """Write the prediction, then commit its score."""
+    stored, assessment = outcome.stored, outcome.assessment
+    predictions.write_prediction(study.state_dir, stored)
+    scores.add_score(
+        study.store,
+        ScoreRecord(
+            case_id=stored.case_id,
+            fingerprint=stored.fingerprint,
+            model=stored.model,
+            settings_hash=study.settings_hash,
+            entropies=assessment.entropies,
+            volume_mm3=assessment.volume_mm3,
+            flags=assessment.flags,
+            created_at=time.time(),
+        ),
+        features=outcome.features,
     )
-    # Outside of the box the network is certain: its entropy there is 0, its voxels still count.
-    total = case_entropy(inside, reduction="sum")
-    found = {"entropy": total / float(np.prod(prediction.shape)), "entropy_sum": total}
-    if not roi.any():
-        return found | dict.fromkeys(("masked_mean", "masked_sum", "per_boundary"), float("nan"))
-    near = bounding_box(roi)
-    inside, roi = inside[near], roi[near]
-    found["masked_mean"] = case_entropy(inside, roi=roi)
-    found["masked_sum"] = case_entropy(inside, roi=roi, reduction="sum")
-    found["per_boundary"] = (
-        case_entropy(
-            inside,
-            roi=roi,
-            reduction="per_boundary",
-            boundary_area_mm2=surface_area_mm2(mask, spacing),
-        )
-        if mask.any()
-        else float("nan")
-    )
-    if prediction.mutual_information is not None:
-        found["mutual_information"] = case_entropy(prediction.mutual_information[near], roi=roi)
-    return found
 
 
 def _stored(
-    record: CaseRecord, checksum: str, prediction: Prediction, assessment: Assessment
+    key: tuple[str, str], checksum: str, prediction: Prediction, assessment: Assessment
 ) -> StoredPrediction:
+    case_id, fingerprint = key
     return StoredPrediction(
-        case_id=record.case_id,
+        case_id=case_id,
         model=checksum,
-        fingerprint=record.fingerprint,
+        fingerprint=fingerprint,
         shape=prediction.shape,
         affine=prediction.affine,
         box=np.array([(s.start, s.stop) for s in prediction.box]),
@@ -267,18 +253,16 @@ def _labelled_first(study: Study, case_ids: list[str]) -> list[CaseRecord]:
 
 
 def _read_ahead(
-    records: list[CaseRecord],
+    records: Iterable[CaseRecord],
 ) -> Iterator[tuple[CaseRecord, Volume | VolumeError]]:
     """Read the next volume while this one is in the network."""
+    waiting = iter(records)
     with ThreadPoolExecutor(max_workers=1) as reader:
-        ahead = [(r, reader.submit(_read, r.path)) for r in records[:1]]
-        for following in [*records[1:], None]:
-            if not ahead:
-                return
+        ahead = [(r, reader.submit(_read, r.path)) for r in islice(waiting, 1)]
+        while ahead:
             record, future = ahead.pop()
             volume = future.result()
-            if following is not None:
-                ahead.append((following, reader.submit(_read, following.path)))
+            ahead = [(r, reader.submit(_read, r.path)) for r in islice(waiting, 1)]
             yield record, volume
 
 
