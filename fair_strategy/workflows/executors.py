@@ -146,8 +146,8 @@ def _in_flight(
     running: dict[Future[R], T] = {}
     try:
         while True:
-            room = workers.capacity() - len(running)
             with _told_of_loss(workers):
+                room = workers.capacity() - len(running)
                 for item in islice(waiting, max(0, room)):
                     running[workers.executor.submit(function, item)] = item
             if not running:
