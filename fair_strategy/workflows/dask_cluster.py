@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +14,10 @@ from fair_strategy.workflows.executors import Workers, positive, queued
 
 log = logging.getLogger(__name__)
 
-ENDED_EACH_TIME = "its worker ended each time that this volume was tried; out of memory, perhaps"
+# A page, or the port of one, for whoever reaches this machine is not opened unasked.
+_NO_PAGE = "127.0.0.1:0"
+_SLOW_MACHINE = {"distributed.comm.timeouts.connect": "180s"}
+_PATIENCE_S = 300.0
 
 
 @contextmanager
@@ -34,7 +39,7 @@ def dask_workers(where: str) -> Iterator[Workers]:
         try:
             yield Workers(
                 executor,
-                lambda: queued(sum(client.nthreads().values())),
+                _capacity(client, _PATIENCE_S if where.startswith("local") else math.inf),
                 threads=1,
                 kills=(distributed.KilledWorker,),
                 losses=(CancelledError, distributed.CancelledError, OSError),
@@ -48,7 +53,7 @@ def _cluster(where: str) -> Iterator[Any]:
     """The address, or a cluster that lives as long as the block."""
     kind, _, count = where.partition(":")
     if kind == "local":
-        with _local(positive(count, where)) as cluster:
+        with _imported("dask").config.set(_SLOW_MACHINE), _local(positive(count, where)) as cluster:
             yield cluster
     elif kind == "slurm":
         with slurm_cluster() as cluster:
@@ -56,6 +61,27 @@ def _cluster(where: str) -> Iterator[Any]:
             yield cluster
     else:
         yield where
+
+
+def _capacity(client: Any, patience_s: float) -> Callable[[], int]:
+    """Two a thread of the workers that are there now; an OSError if there is none for too long.
+
+    A queue may let jobs wait for hours. Processes of this machine start at once or never: Dask
+    gives one up that could not be started again.
+    """
+    last = time.monotonic()
+
+    def ask() -> int:
+        nonlocal last
+        threads = sum(client.nthreads().values())
+        now = time.monotonic()
+        if threads:
+            last = now
+        elif now - last > patience_s:
+            raise OSError(f"no worker for {patience_s:.0f} s")
+        return queued(threads)
+
+    return ask
 
 
 def _local(count: int) -> Any:
@@ -67,7 +93,7 @@ def _local(count: int) -> Any:
         host="127.0.0.1",
         protocol="tls://",
         security=True,
-        dashboard_address=None,
+        dashboard_address=_NO_PAGE,
         silence_logs=logging.ERROR,
     )
 
@@ -85,8 +111,7 @@ def slurm_cluster(**options: Any) -> Iterator[Any]:
     """
     jobqueue = _imported("dask_jobqueue")
     configured = _imported("dask").config.get("jobqueue.slurm")
-    # A page for whoever reaches the port is opened only if it is asked for.
-    scheduler = {"dashboard_address": None, **configured["scheduler-options"]}
+    scheduler = {"dashboard_address": _NO_PAGE, **configured["scheduler-options"]}
     options = {"scheduler_options": scheduler, **options}
     if configured["shared-temp-directory"]:
         options = {"security": True, **options}  # the certificates of the moment lie there

@@ -165,7 +165,7 @@ def _outcome(workers: Workers, future: Future[R]) -> R | Killed:
         try:
             return future.result()
         except workers.kills as error:
-            return Killed(str(error))
+            return Killed(f"its worker ended each time that it was tried ({type(error).__name__})")
 
 
 @contextmanager
@@ -174,8 +174,8 @@ def _told_of_loss(workers: Workers) -> Iterator[None]:
         yield
     except workers.losses as error:
         raise WorkersLost(
-            f"the workers are gone ({type(error).__name__}); what had come back is kept: run the "
-            "same command again, and it goes on from there"
+            f"the workers are gone ({type(error).__name__} {error}); what had come back is kept: "
+            "run the same command again, and it goes on from there"
         ) from error
     except ImportError as error:
         raise WorkersLost(

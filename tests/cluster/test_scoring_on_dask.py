@@ -152,7 +152,7 @@ def test_a_running_scheduler_is_used_by_its_address_and_its_loss_is_told(
     images, model_path, tmp_path
 ):
     distributed = pytest.importorskip("distributed", reason="needs the extra cluster")
-    options = {"processes": False, "dashboard_address": None, "host": "127.0.0.1"}
+    options = {"processes": False, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
     out = tmp_path / "scores.tsv"
     command = ["score", "--images", images, "--model", model_path, "--out", out, "--json"]
     with distributed.LocalCluster(
