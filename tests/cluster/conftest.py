@@ -4,7 +4,6 @@ import pytest
 
 from fair_strategy.workflows.executors import workers
 from tests.cluster.noted import Watched
-from tests.helpers import write_cohort, write_model
 
 
 @pytest.fixture(scope="session")
@@ -24,10 +23,14 @@ def watched(two_workers, tmp_path):
 
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory):
+    from tests.helpers import write_model  # torch: not for the tests of SLURM
+
     return write_model(tmp_path_factory.mktemp("model") / "model.pt")
 
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory):
     """Nine scans."""
+    from tests.helpers import write_cohort
+
     return write_cohort(tmp_path_factory.mktemp("cohort") / "images", "ABABABABA")
