@@ -19,7 +19,7 @@ from fair_strategy.data import bids
 from fair_strategy.data.volumes import read_image
 from fair_strategy.learning.checkpoint import Model, load_model
 from fair_strategy.learning.inference import predict
-from fair_strategy.workflows.scoring import assess
+from fair_strategy.workflows.assessment import assess
 
 SHIPPED = Path("apps/fair_caudate/model/pretrained.pt")
 

@@ -24,7 +24,7 @@ from fair_strategy.data.volumes import read_image, read_mask, to_ras
 from fair_strategy.learning.checkpoint import load_model
 from fair_strategy.learning.inference import Prediction, predict
 from fair_strategy.metrics.overlap import dice
-from fair_strategy.workflows.scoring import assess
+from fair_strategy.workflows.assessment import assess
 
 COHORT = Path("sample-data/cohort")
 MODEL = Path("apps/fair_caudate/model/pretrained.pt")

@@ -29,6 +29,14 @@ def score(
     sensitive_feature: SensitiveFeature = None,
     age_bins: AgeBins = None,
     option: Settings = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE",
+            help="processes:N, local:N (Dask), slurm, slurm:JOBS or a Dask scheduler's address; "
+            "default: this process",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score every scan: entropies (nats), predicted volume, plausibility, model checksum.
@@ -38,8 +46,9 @@ def score(
     """
     from fair_strategy.data import bids
     from fair_strategy.data.cohort import load_cohort
-    from fair_strategy.learning.checkpoint import load_model
-    from fair_strategy.workflows.tables import score_folder
+    from fair_strategy.workflows.executors import workers
+    from fair_strategy.workflows.folder import score_folder
+    from fair_strategy.workflows.models import model_file
 
     settings = study_settings(option, sensitive_feature=sensitive_feature, age_bins=age_bins)
     if not images.is_dir():
@@ -49,13 +58,15 @@ def score(
         sensitive_feature=settings.sensitive_feature,
         age_bins=settings.age_bins,
     )
-    loaded = load_model(model)
-    with tracked("scoring") as progress:
-        report = score_folder(images, cohort, loaded, settings, out, progress=progress)
+    found = model_file(model)
+    with workers(cluster) as given, tracked("scoring") as progress:
+        report = score_folder(
+            images, cohort, found, settings, out, workers=given, progress=progress
+        )
     answer(
         {
             "out": str(out),
-            "model": loaded.checksum,
+            "model": found.checksum,
             "scored": report.scored,
             "kept": report.kept,
             "unreadable": report.unreadable,

@@ -36,8 +36,8 @@ from fair_strategy.metrics.overlap import dice
 from fair_strategy.store import cases, plans, scores
 from fair_strategy.store.cases import LabelRecord
 from fair_strategy.store.scores import ComparisonRecord, ModelRecord, ScoreRecord
+from fair_strategy.workflows.assessment import assess
 from fair_strategy.workflows.planning import make_plans, plan_is_stale
-from fair_strategy.workflows.scoring import assess
 from fair_strategy.workflows.study import Study, StudyError, default_state_dir, open_study
 
 log = logging.getLogger(__name__)

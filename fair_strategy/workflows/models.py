@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +14,39 @@ from fair_strategy.workflows.study import Study, StudyError
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model by its file, as it travels to other processes and machines.
+
+    Attributes:
+        path: where every worker finds it.
+        checksum: of what must lie there.
+        device: where it runs, "cpu" or "cuda".
+    """
+
+    path: Path
+    checksum: str
+    device: str = "cpu"
+
+    def load(self) -> Model:
+        """The model, read once a process.
+
+        Raises:
+            StudyError: if the file is another than the one that is meant.
+            ModelError: if it is missing or is not a model.
+        """
+        return _load(self.path, self.checksum, self.device)
+
+
+def model_file(path: Path) -> ModelFile:
+    """The model that lies in a file now.
+
+    Raises:
+        ModelError: if the file is missing or is not a model.
+    """
+    return ModelFile(path.resolve(), load_model(path).checksum)
+
+
 def current_model(study: Study) -> Model:
     """The published model of the study, loaded.
 
@@ -20,10 +54,19 @@ def current_model(study: Study) -> Model:
         StudyError: if none is published.
         ModelError: if its file is missing or is not a model.
     """
+    return current_model_file(study).load()
+
+
+def current_model_file(study: Study) -> ModelFile:
+    """The published model of the study.
+
+    Raises:
+        StudyError: if none is published.
+    """
     record = scores.current_model(study.store)
     if record is None:
         raise StudyError(f"no model: expected one at {study.shipped_model}; put one there, restart")
-    return _load(record.path, record.checksum, study.device or "cpu")
+    return ModelFile(record.path, record.checksum, study.device or "cpu")
 
 
 def publish_shipped(study: Study) -> str:
@@ -71,7 +114,6 @@ def _load(path: Path, checksum: str, device: str = "cpu") -> Model:
     model = load_model(path, device)
     if model.checksum != checksum:
         raise StudyError(
-            f"{path}: expected the published model {checksum[:12]}, "
-            f"the file is {model.checksum[:12]}"
+            f"{path}: expected the model {checksum[:12]}, the file is {model.checksum[:12]}"
         )
     return model

@@ -3,45 +3,33 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fair_strategy.acquisition.entropy import case_entropy
-from fair_strategy.acquisition.peaks import Peak, uncertainty_peaks
-from fair_strategy.acquisition.plausibility import PlausibleRange, implausibilities
-from fair_strategy.acquisition.roi import region_of_interest
 from fair_strategy.config import StudySettings
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
-from fair_strategy.data.grids import VolumeError, spacing_mm
+from fair_strategy.data.grids import VolumeError
 from fair_strategy.data.volumes import Volume, read_image
 from fair_strategy.learning.checkpoint import Model
-from fair_strategy.learning.grids import box_grid
 from fair_strategy.learning.inference import Prediction, half, predict
-from fair_strategy.metrics.checks import bounding_box
-from fair_strategy.metrics.overlap import volume_mm3
-from fair_strategy.metrics.surface import surface_area_mm2
 from fair_strategy.store import cases, predictions, scores
 from fair_strategy.store.cases import CaseRecord
 from fair_strategy.store.predictions import StoredPrediction
 from fair_strategy.store.scores import ScoreRecord
-from fair_strategy.workflows.models import current_model
+from fair_strategy.workflows.assessment import Assessment, assess
+from fair_strategy.workflows.executors import Killed, Workers, as_finished
+from fair_strategy.workflows.models import ModelFile, current_model, current_model_file
 from fair_strategy.workflows.sources import image_path
-from fair_strategy.workflows.study import Study
+from fair_strategy.workflows.study import Study, StudyError
+from fair_strategy.workflows.work import Work
 
 log = logging.getLogger(__name__)
-
-LEFT_CAUDATE = PlausibleRange(
-    volume_mm3=(800.0, 9000.0),
-    offset_mm=((-35.0, 0.0), (0.0, 55.0), (-30.0, 40.0)),
-    max_components=2,
-    min_component_mm3=50.0,
-)
-"""Outside of this a prediction is implausible: adult left caudates measure some 2 to 5.5 ml, and
-their centroid lies left of and before the brain's (about -13, +27, +3 mm on MNI152)."""
 
 _MISSED_IN_A_ROW = 3
 
@@ -50,21 +38,16 @@ _one_forward_pass = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Assessment:
-    """What one prediction says of its case.
+class Outcome:
+    """All that one forward pass leaves of a case, not yet written anywhere.
 
     Attributes:
-        entropies: every variant of the case entropy, in nats (sums: nats x voxels); NaN where the
-            ROI is empty.
-        volume_mm3: of the predicted mask.
-        flags: why the prediction is implausible; empty if it is not.
-        peaks: the places of highest uncertainty.
+        features: (C,) float32; None if the network reports none.
     """
 
-    entropies: dict[str, float]
-    volume_mm3: float
-    flags: tuple[str, ...]
-    peaks: tuple[Peak, ...]
+    stored: StoredPrediction
+    assessment: Assessment
+    features: NDArray[np.float32] | None
 
 
 @dataclass
@@ -77,41 +60,13 @@ class ScoringReport:
     seconds: float = 0.0
 
 
-def assess(
-    prediction: Prediction,
-    settings: StudySettings,
-    *,
-    expected: PlausibleRange | None = LEFT_CAUDATE,
-) -> Assessment:
-    """Case entropies, volume, plausibility and peaks of one prediction.
-
-    Args:
-        prediction: in the scan's own grid, inside a box of it.
-        settings: margin and threshold of the ROI.
-        expected: plausible range of the structure; None leaves the check out.
-    """
-    affine = box_grid(prediction.box, prediction.affine).affine
-    mask = prediction.probability >= 0.5
-    flags: tuple[str, ...] = ()
-    if expected is not None:
-        flags = implausibilities(
-            mask, affine=affine, head_centre_mm=prediction.head_centre_mm, expected=expected
-        )
-    spacing = spacing_mm(prediction.affine)
-    return Assessment(
-        entropies=_entropies(prediction, mask, spacing, settings),
-        volume_mm3=volume_mm3(mask, spacing),
-        flags=flags,
-        peaks=uncertainty_peaks(prediction.entropy, affine),
-    )
-
-
 def score_study(
     study: Study,
     *,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    workers: Workers | None = None,
 ) -> ScoringReport:
     """Score every case that the current model has not scored yet, one commit a volume.
 
@@ -122,33 +77,47 @@ def score_study(
         limit: at most so many volumes.
         progress: called with (done, total) after each volume.
         stop: asked before each volume; True ends the run early, nothing is lost.
+        workers: where volumes are read and predicted; None for this process, which reads the
+            next one meanwhile. Everything is written here alone.
+    Raises:
+        WorkersLost: if all workers are gone; what came back is in the store.
+        StudyError: for workers and scans in a PACS, which only this process can ask.
     """
     started = time.monotonic()
     report = ScoringReport()
-    model = current_model(study)
+    model = current_model_file(study)
     todo = _labelled_first(study, scores.unscored(study.store, model.checksum, study.settings_hash))
     todo = todo[:limit]
+    wanted = takewhile(lambda _: not stop(), todo)
+    found = _here(study, wanted, model) if workers is None else _on(workers, study, wanted, model)
     missed = 0
-    for done, (record, volume) in enumerate(_read_ahead(study, todo), start=1):
-        if stop() or missed == _MISSED_IN_A_ROW:
-            break
-        missed = missed + 1 if isinstance(volume, ArchiveUnavailable) else 0
-        try:
-            if isinstance(volume, VolumeError | ArchiveUnavailable):
-                raise volume
-            predict_case(study, record, model=model, volume=volume)
-            report.scored += 1
-        except ArchiveUnavailable as error:
-            report.unavailable += 1
-            log.warning("%s: scored later: %s", record.case_id, error)
-        except VolumeError as error:
-            cases.mark_unreadable(study.store, record.case_id, record.fingerprint, str(error))
-            report.unreadable[record.case_id] = str(error)
-            log.warning("left out: %s", error)
+    for done, (record, outcome) in enumerate(found, start=1):
+        _note(study, report, record, outcome)
         if progress:
             progress(done, len(todo))
+        missed = missed + 1 if isinstance(outcome, ArchiveUnavailable) else 0
+        if missed == _MISSED_IN_A_ROW:
+            break
     report.seconds = time.monotonic() - started
     return report
+
+
+def _note(
+    study: Study,
+    report: ScoringReport,
+    record: CaseRecord,
+    outcome: Outcome | str | ArchiveUnavailable,
+) -> None:
+    if isinstance(outcome, Outcome):
+        _keep(study, outcome)
+        report.scored += 1
+    elif isinstance(outcome, ArchiveUnavailable):
+        report.unavailable += 1
+        log.warning("%s: scored later: %s", record.case_id, outcome)
+    else:
+        cases.mark_unreadable(study.store, record.case_id, record.fingerprint, outcome)
+        report.unreadable[record.case_id] = outcome
+        log.warning("left out: %s", outcome)
 
 
 def ensure_prediction(study: Study, case_id: str) -> StoredPrediction:
@@ -179,25 +148,24 @@ def predict_case(
     Raises:
         VolumeError: if the network cannot take the volume (its extent does not fit the memory).
     """
-    prediction = predict_volume(model, volume, study.settings, name=record.case_id)
-    assessment = assess(prediction, study.settings)
-    stored = _stored(record, model.checksum, prediction, assessment)
-    predictions.write_prediction(study.state_dir, stored)
-    scores.add_score(
-        study.store,
-        ScoreRecord(
-            case_id=record.case_id,
-            fingerprint=record.fingerprint,
-            model=model.checksum,
-            settings_hash=study.settings_hash,
-            entropies=assessment.entropies,
-            volume_mm3=assessment.volume_mm3,
-            flags=assessment.flags,
-            created_at=time.time(),
-        ),
-        features=prediction.features,
-    )
-    return stored
+    outcome = _outcome(model, volume, study.settings, (record.case_id, record.fingerprint))
+    _keep(study, outcome)
+    return outcome.stored
+
+
+def predict_work(work: Work) -> Outcome | str:
+    """The outcome of one volume, or why there is none; reads, and writes nothing.
+
+    Raises:
+        StudyError: if the worker does not fit the work.
+        ModelError: if the model cannot be loaded here.
+    """
+    model = work.begin()
+    try:
+        volume = _read(work.path)
+        return _outcome(model, volume, work.settings, (work.case_id, work.fingerprint))
+    except VolumeError as error:
+        return str(error)
 
 
 def predict_volume(
@@ -214,50 +182,82 @@ def predict_volume(
         ) from error
 
 
-def _entropies(
-    prediction: Prediction,
-    mask: NDArray[np.bool_],
-    spacing: tuple[float, float, float],
-    settings: StudySettings,
-) -> dict[str, float]:
-    inside = prediction.entropy
-    roi = region_of_interest(
-        prediction.probability,
-        spacing_mm=spacing,
-        margin_mm=settings.margin_mm,
-        probability_threshold=settings.roi_threshold,
+def _here(
+    study: Study, records: Iterable[CaseRecord], file: ModelFile
+) -> Iterator[tuple[CaseRecord, Outcome | str | ArchiveUnavailable]]:
+    model = file.load()
+    for record, reading in _read_ahead(study, records):
+        try:
+            key = (record.case_id, record.fingerprint)
+            yield record, _outcome(model, reading.result(), study.settings, key)
+        except ArchiveUnavailable as error:
+            yield record, error
+        except VolumeError as error:
+            yield record, str(error)
+
+
+def _on(
+    workers: Workers, study: Study, records: Iterable[CaseRecord], model: ModelFile
+) -> Iterator[tuple[CaseRecord, Outcome | str]]:
+    if study.pacs is not None:
+        raise StudyError("scans in a PACS are scored without --cluster: no worker can fetch them")
+    asked: dict[str, CaseRecord] = {}
+
+    def work(record: CaseRecord) -> Work:
+        asked[record.case_id] = record
+        key = (record.case_id, record.path, record.fingerprint)
+        return Work(*key, model, study.settings, workers.threads)
+
+    for done, outcome in as_finished(workers, predict_work, map(work, records)):
+        record = asked.pop(done.case_id)
+        reason = f"{record.path.name}: {outcome.reason}" if isinstance(outcome, Killed) else ""
+        yield record, reason or outcome
+
+
+def _outcome(
+    model: Model, volume: Volume, settings: StudySettings, key: tuple[str, str]
+) -> Outcome:
+    """Predict and assess.
+
+    Args:
+        key: case_id and fingerprint.
+    Raises:
+        VolumeError: if the network cannot take the volume.
+    """
+    prediction = predict_volume(model, volume, settings, name=key[0])
+    assessment = assess(prediction, settings)
+    stored = _stored(key, model.checksum, prediction, assessment)
+    return Outcome(stored, assessment, prediction.features)
+
+
+def _keep(study: Study, outcome: Outcome) -> None:
+    """Write the prediction, then commit its score."""
+    stored, assessment = outcome.stored, outcome.assessment
+    predictions.write_prediction(study.state_dir, stored)
+    scores.add_score(
+        study.store,
+        ScoreRecord(
+            case_id=stored.case_id,
+            fingerprint=stored.fingerprint,
+            model=stored.model,
+            settings_hash=study.settings_hash,
+            entropies=assessment.entropies,
+            volume_mm3=assessment.volume_mm3,
+            flags=assessment.flags,
+            created_at=time.time(),
+        ),
+        features=outcome.features,
     )
-    # Outside of the box the network is certain: its entropy there is 0, its voxels still count.
-    total = case_entropy(inside, reduction="sum")
-    found = {"entropy": total / float(np.prod(prediction.shape)), "entropy_sum": total}
-    if not roi.any():
-        return found | dict.fromkeys(("masked_mean", "masked_sum", "per_boundary"), float("nan"))
-    near = bounding_box(roi)
-    inside, roi = inside[near], roi[near]
-    found["masked_mean"] = case_entropy(inside, roi=roi)
-    found["masked_sum"] = case_entropy(inside, roi=roi, reduction="sum")
-    found["per_boundary"] = (
-        case_entropy(
-            inside,
-            roi=roi,
-            reduction="per_boundary",
-            boundary_area_mm2=surface_area_mm2(mask, spacing),
-        )
-        if mask.any()
-        else float("nan")
-    )
-    if prediction.mutual_information is not None:
-        found["mutual_information"] = case_entropy(prediction.mutual_information[near], roi=roi)
-    return found
 
 
 def _stored(
-    record: CaseRecord, checksum: str, prediction: Prediction, assessment: Assessment
+    key: tuple[str, str], checksum: str, prediction: Prediction, assessment: Assessment
 ) -> StoredPrediction:
+    case_id, fingerprint = key
     return StoredPrediction(
-        case_id=record.case_id,
+        case_id=case_id,
         model=checksum,
-        fingerprint=record.fingerprint,
+        fingerprint=fingerprint,
         shape=prediction.shape,
         affine=prediction.affine,
         box=np.array([(s.start, s.stop) for s in prediction.box]),
@@ -279,25 +279,29 @@ def _labelled_first(study: Study, case_ids: list[str]) -> list[CaseRecord]:
 
 
 def _read_ahead(
-    study: Study, records: list[CaseRecord]
-) -> Iterator[tuple[CaseRecord, Volume | VolumeError | ArchiveUnavailable]]:
+    study: Study, records: Iterable[CaseRecord]
+) -> Iterator[tuple[CaseRecord, Future[Volume]]]:
     """Read the next volume while this one is in the network."""
+    waiting = iter(records)
     with ThreadPoolExecutor(max_workers=1) as reader:
-        ahead = [(r, reader.submit(_read, study, r)) for r in records[:1]]
-        for following in [*records[1:], None]:
-            if not ahead:
-                return
-            record, future = ahead.pop()
-            volume = future.result()
-            if following is not None:
-                ahead.append((following, reader.submit(_read, study, following)))
-            yield record, volume
+
+        def following() -> list[tuple[CaseRecord, Future[Volume]]]:
+            return [(r, reader.submit(_fetch_and_read, study, r)) for r in islice(waiting, 1)]
+
+        ahead = following()
+        while ahead:
+            record, reading = ahead.pop()
+            wait([reading])
+            ahead = following()
+            yield record, reading
 
 
-def _read(study: Study, record: CaseRecord) -> Volume | VolumeError | ArchiveUnavailable:
+def _fetch_and_read(study: Study, record: CaseRecord) -> Volume:
+    return _read(image_path(study, record))
+
+
+def _read(path: Path) -> Volume:
     try:
-        return read_image(image_path(study, record))
-    except (VolumeError, ArchiveUnavailable) as error:
-        return error
+        return read_image(path)
     except FileNotFoundError:
-        return VolumeError(f"{record.path.name}: expected a scan, the file is gone")
+        raise VolumeError(f"{path.name}: expected a scan, the file is gone") from None

@@ -1,15 +1,13 @@
-"""Offline: score a folder into a table, and rank the rows of such a table. No server, no state."""
+"""Offline: tables of scores, read and ranked. No server, no state."""
 
 import csv
 import io
 import json
 import math
-import os
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +16,8 @@ from fair_strategy.acquisition.selection import RankedCase
 from fair_strategy.acquisition.strategies import NEEDS_FEATURES, NEEDS_PASSES, STRATEGIES
 from fair_strategy.acquisition.weights import group_weights
 from fair_strategy.config import StudySettings
-from fair_strategy.data import bids
-from fair_strategy.data.bids import Scan
-from fair_strategy.data.cohort import Cohort, CohortError
-from fair_strategy.data.volumes import read_image
-from fair_strategy.learning.checkpoint import Model
-from fair_strategy.learning.inference import predict
-from fair_strategy.workflows.scoring import assess
-from fair_strategy.workflows.study import masked_score, score_settings_hash, weighted_score
+from fair_strategy.data.cohort import CohortError
+from fair_strategy.workflows.study import masked_score, weighted_score
 
 NO_SCANS = "expected T1-weighted scans (sub-*/anat/*_T1w.nii.gz, or a flat folder), found none"
 ENTROPIES = (
@@ -40,55 +32,6 @@ COLUMNS = (
     *("case_id", "subject_id", "subgroup", *ENTROPIES, "volume_mm3", "flags"),
     *("fingerprint", "model", "settings"),
 )
-
-
-@dataclass(frozen=True)
-class FolderReport:
-    """How many scans were scored now, were scored before, and could not be read (id -> why)."""
-
-    scored: int
-    kept: int
-    unreadable: dict[str, str]
-
-
-def score_folder(
-    images_dir: Path,
-    cohort: Cohort,
-    model: Model,
-    settings: StudySettings,
-    out: Path,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> FolderReport:
-    """Score every scan of a folder into a TSV, a row as soon as it is known.
-
-    Rows of the same scan, model and settings are kept: a second run goes on where one stopped.
-    Their subgroups are told anew from `cohort`. A scan that fails is reported, the rest goes on.
-
-    Raises:
-        CohortError: if there is no scan, no folder for `out`, or `out` is not such a table.
-    """
-    if not out.parent.is_dir():
-        raise CohortError(f"{out}: expected a folder to write into, {out.parent} is none")
-    scans = bids.walk(images_dir)
-    if not scans:
-        raise CohortError(f"{images_dir}: {NO_SCANS}")
-    kept = _kept_rows(out, scans, cohort, (model.checksum, score_settings_hash(settings)))
-    done = {row["case_id"] for row in kept}
-    unreadable: dict[str, str] = {}
-    _start_table(out, kept)
-    with out.open("a", encoding="utf-8", newline="") as file:
-        table = _writer(file)
-        for number, scan in enumerate(scans, start=1):
-            if scan.case_id not in done:
-                try:
-                    table.writerow(_row(scan, cohort, model, settings))
-                except (ValueError, RuntimeError, MemoryError) as error:  # torch: RuntimeError
-                    unreadable[scan.case_id] = _reason(scan, error)
-                file.flush()
-            if progress:
-                progress(number, len(scans))
-    return FolderReport(len(scans) - len(kept) - len(unreadable), len(kept), unreadable)
 
 
 def read_scores(path: Path) -> list[dict[str, str]]:
@@ -192,53 +135,6 @@ def _check_strategy(strategy: str, rows: list[dict[str, str]]) -> None:
         )
 
 
-def _kept_rows(
-    out: Path, scans: list[Scan], cohort: Cohort, key: tuple[str, str]
-) -> list[dict[str, str]]:
-    current = {(scan.case_id, scan.fingerprint, *key): scan.subject_id for scan in scans}
-    rows = [row for row in (read_scores(out) if out.exists() else []) if _key(row) in current]
-    # the key is of the score alone: who belongs to which subgroup may have changed since
-    for row in rows:
-        row["subject_id"] = current[_key(row)]
-        row["subgroup"] = cohort.subgroup(row["subject_id"])
-    return rows
-
-
-def _reason(scan: Scan, error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return text if str(scan.path) in text else f"{scan.path}: {text}"
-
-
-def _row(scan: Scan, cohort: Cohort, model: Model, settings: StudySettings) -> dict[str, Any]:
-    prediction = predict(model, read_image(scan.path), passes=settings.passes, seed=settings.seed)
-    found = assess(prediction, settings)
-    return {
-        "case_id": scan.case_id,
-        "subject_id": scan.subject_id,
-        "subgroup": cohort.subgroup(scan.subject_id),
-        **{name: _text(found.entropies.get(name, float("nan"))) for name in ENTROPIES},
-        "volume_mm3": f"{found.volume_mm3:.1f}",
-        "flags": ",".join(found.flags) or "n/a",
-        "fingerprint": scan.fingerprint,
-        "model": model.checksum,
-        "settings": score_settings_hash(settings),
-    }
-
-
-def _writer(file: TextIO) -> csv.DictWriter:
-    return csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
-
-
-def _start_table(out: Path, kept: list[dict[str, str]]) -> None:
-    """Header and kept rows, by rename: a kill here loses no row of an earlier run."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        table = _writer(file)
-        table.writeheader()
-        table.writerows(kept)
-    os.replace(temporary, out)
-
-
 def _content(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")
@@ -279,10 +175,6 @@ def _check_row(row: Mapping[str, str], where: str) -> None:
             ) from None
 
 
-def _key(row: Mapping[str, str]) -> tuple[str, str, str, str]:
-    return row["case_id"], row["fingerprint"], row["model"], row["settings"]
-
-
 def _entropies(row: Mapping[str, str]) -> dict[str, float]:
     return {name: _number(row[name]) for name in ENTROPIES}
 
@@ -293,7 +185,3 @@ def _flags(row: Mapping[str, str]) -> tuple[str, ...]:
 
 def _number(value: Any) -> float:
     return float("nan") if value in ("n/a", None) else float(value)
-
-
-def _text(value: float) -> str:
-    return "n/a" if math.isnan(value) else repr(value)
