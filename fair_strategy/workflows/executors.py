@@ -154,7 +154,8 @@ def _in_flight(
                 return
             done, _ = wait(running, timeout=_ASK_AGAIN_S, return_when=FIRST_COMPLETED)
             for future in done:
-                yield running.pop(future), _outcome(workers, future)
+                item, outcome = running.pop(future), _outcome(workers, future)
+                yield item, outcome
     finally:
         for future in running:
             future.cancel()

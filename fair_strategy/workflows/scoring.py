@@ -210,8 +210,10 @@ def _on(
 
     for done, outcome in as_finished(workers, predict_work, map(work, records)):
         record = asked.pop(done.case_id)
-        reason = f"{record.path.name}: {outcome.reason}" if isinstance(outcome, Killed) else ""
-        yield record, reason or outcome
+        if isinstance(outcome, Killed):
+            yield record, f"{record.path.name}: {outcome.reason}"
+        else:
+            yield record, outcome
 
 
 def _outcome(
