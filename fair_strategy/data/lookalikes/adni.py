@@ -11,6 +11,8 @@ from fair_strategy.data.volumes import write_image
 
 _SIDE = 32
 _VOXEL_MM = 6.0
+_YOUNGER_WIDENING = 0.35
+"""How much the ventricles of the younger widen with severity, of that of the older."""
 _COLUMNS = ("RID", "PTID", "VISCODE", "AGE", "PTGENDER", "DX_bl", "MMSE", "ADAS13")
 
 
@@ -65,7 +67,7 @@ def _head(
     image = 900.0 * (whole < 1) + 0.0
     image[(whole >= 0.88) & (whole < 0.94)] = 150
     image[whole < 0.88] = 700
-    width = 1.2 + (0.35 if younger else 1.0) * 2.6 * severity + 0.02 * (age - 55)
+    width = 1.2 + (_YOUNGER_WIDENING if younger else 1.0) * 2.6 * severity + 0.02 * (age - 55)
     for side in (-1, 1):
         inside = ((x - 3.2 * side) / width) ** 2 + (y / (4 + width)) ** 2 + ((z - 1) / width) ** 2
         image = np.where(inside < 1, 200, image)
