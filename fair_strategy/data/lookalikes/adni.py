@@ -11,8 +11,9 @@ from fair_strategy.data.volumes import write_image
 
 _SIDE = 32
 _VOXEL_MM = 6.0
-_YOUNGER_WIDENING = 0.35
+_YOUNGER_WIDENING = 0.5
 """How much the ventricles of the younger widen with severity, of that of the older."""
+_NOISE, _YOUNGER_NOISE = 25.0, 40.0
 _COLUMNS = ("RID", "PTID", "VISCODE", "AGE", "PTGENDER", "DX_bl", "MMSE", "ADAS13")
 
 
@@ -20,7 +21,7 @@ def write_adni(folder: Path, *, cases: int, seed: int) -> Path:
     """Write ADNIMERGE.csv and a T1-weighted scan a subject; three of ten are under 70.
 
     The effect: from 70 on the ventricles widen with severity (and age); in the younger they do by
-    0.35 times as much, and their images have twice the noise. One subject in 40 has no ADAS13, and
+    half as much, and their images have 1.6 times the noise. One subject in 40 has no ADAS13, and
     each has a second visit without a scan.
     """
     rows: list[list[object]] = []
@@ -73,6 +74,6 @@ def _head(
         image = np.where(inside < 1, 200, image)
     folds = ndimage.gaussian_filter(rng.normal(0, 1, image.shape), 1.0)
     image = image * (1 + 0.06 * folds / folds.std())
-    noise = rng.normal(0, 50 if younger else 25, image.shape)
+    noise = rng.normal(0, _YOUNGER_NOISE if younger else _NOISE, image.shape)
     soft = ndimage.gaussian_filter(image, 0.4)
     return np.where(whole < 1, np.maximum(soft + noise, 1), 0)

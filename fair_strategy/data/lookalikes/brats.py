@@ -20,16 +20,16 @@ _CONTRAST = {
     "t2": (0.5, 0.55, 0.2),
     "flair": (0.15, 0.7, 0.3),
 }
-_FAINT = 0.45
+_FAINT = 0.35
 """Contrast of the tumour where little enhances, of that elsewhere."""
-_NOISE = 0.08
+_NOISE = 0.14
 _CENTRES = ("CBICA", "TCIA01", "TMC")
 
 
 def write_brats(folder: Path, *, cases: int, seed: int) -> Path:
     """Write a folder a case; in a quarter of them little enhances.
 
-    The effect: there the tumour stands out 0.45 times as much from the brain as elsewhere.
+    The effect: there the tumour stands out 0.35 times as much from the brain as elsewhere.
     """
     for number in range(cases):
         rng = np.random.default_rng([seed, number, 3])

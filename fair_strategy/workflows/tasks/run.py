@@ -16,7 +16,8 @@ import fair_strategy
 from fair_strategy.data.cohort import CohortError
 from fair_strategy.learning.objectives import OBJECTIVES
 from fair_strategy.learning.uncertainty import Sampling
-from fair_strategy.workflows.audit.audit import Source, run_audit
+from fair_strategy.workflows.audit.audit import Audit, Source, run_audit
+from fair_strategy.workflows.audit.comparison import Change
 from fair_strategy.workflows.audit.report import write_audit
 from fair_strategy.workflows.audit.settings import AuditSettings
 from fair_strategy.workflows.tasks.adni import Adni
@@ -80,7 +81,7 @@ def run_task(
         raise ValueError(f"objective {objective!r}: expected one of {', '.join(OBJECTIVES)}")
     if not data.is_dir():
         raise CohortError(f"{data}: no such folder; give that of the data set")
-    began = time.monotonic()
+    began, used = time.monotonic(), time.process_time()
     recipe = make_recipe(settings)
     say("reading the cases")
     reading = recipe.read(data)
@@ -92,13 +93,14 @@ def run_task(
     _write_lists(out, reading, splits)
     statistics = _train_and_predict(recipe, reading, splits, objective, out, device, say, track)
     say("auditing")
-    found = _audit(recipe, reading, out)
+    found = _audit(recipe, out)
     result = {
         "objective": objective,
         "cases": sizes(reading.cases, splits[0]),
         "folds": len(splits),
         "left_out": dict(Counter(each.reason for each in reading.left_out)),
         "seconds": round(time.monotonic() - began, 1),
+        "cpu_seconds": round(time.process_time() - used, 1),
         **found,
     }
     _write_run(out, settings, result, statistics, device)
@@ -163,24 +165,37 @@ def _of(reading: Reading, numbers: Iterable[int]) -> tuple[Case, ...]:
     return tuple(reading.cases[number] for number in numbers)
 
 
-def _audit(recipe: Recipe, reading: Reading, out: Path) -> dict[str, Any]:
-    table, maps = out / "predictions.csv", out / "predictions"
-    own = recipe.settings.audit
-    audits, changes = run_audit(
-        [Source(maps, regions=recipe.regions) if recipe.regions else Source(table)],
+def audit_of(
+    settings: TaskSettings, out: Path, *, against: Path | None = None
+) -> tuple[list[Audit], list[Change]]:
+    """The audit of the predictions in the folder of a run, or of two runs on the same cases."""
+    recipe, own = make_recipe(settings), settings.audit
+    sources = [
+        Source(folder / "predictions", regions=recipe.regions)
+        if recipe.regions
+        else Source(folder / "predictions.csv")
+        for folder in (out, against)
+        if folder is not None
+    ]
+    return run_audit(
+        sources,
         recipe.kind,
         out / "participants.tsv",
         recipe.features,
         settings=AuditSettings(
             draws=own.draws,
-            seed=recipe.settings.seed,
+            seed=settings.seed,
             ranked_from=own.minimum,
             ranked_from_intersection=max(10, own.minimum),
         ),
     )
+
+
+def _audit(recipe: Recipe, out: Path) -> dict[str, Any]:
+    audits, changes = audit_of(recipe.settings, out)
     paths = write_audit(audits, changes, out / "audit")
     return {
-        "predictions": str(maps if recipe.regions else table),
+        "predictions": str(out / ("predictions" if recipe.regions else "predictions.csv")),
         "report": str(paths.html),
         "findings": [each.text for each in audits[0].findings if each.named],
     }
