@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fair_strategy.data.cohort import CohortError
+from fair_strategy.data.cohort import DEFAULT_AGE_BINS, CohortError
 from fair_strategy.learning.objectives import OBJECTIVES
-from fair_strategy.workflows.audit.comparison import Change
-from fair_strategy.workflows.tasks.run import audit_of
+from fair_strategy.workflows.audit.audit import read_evidence, same_persons
+from fair_strategy.workflows.audit.comparison import Change, compare
+from fair_strategy.workflows.audit.grouping import read_groupings
+from fair_strategy.workflows.tasks.run import audit_settings, make_recipe, source_of
 from fair_strategy.workflows.tasks.settings import SETTINGS
 
 TITLES = {"isic": "ISIC-2019", "brats": "BraTS-2019", "adni": "ADNI"}
@@ -124,11 +126,24 @@ def read_runs(folders: Sequence[Path]) -> dict[str, list[TaskRun]]:
     return found
 
 
-def paired_changes(first: TaskRun, second: TaskRun) -> list[Change]:
-    """Paired differences, second minus first, by the feature of the runs."""
+def paired_changes(runs: Sequence[TaskRun]) -> dict[str, list[Change]]:
+    """Objective -> paired differences, that run minus the first one, by the feature of the runs."""
+    first = runs[0]
     settings = SETTINGS[first.task](**first.run["settings"])
-    _, changes = audit_of(settings, first.folder, against=second.folder)
-    return [change for change in changes if change.feature == first.feature]
+    recipe, chosen = make_recipe(settings), audit_settings(settings)
+    own = read_evidence(source_of(recipe, first.folder), recipe.kind, chosen)
+    groupings, _ = read_groupings(
+        own,
+        first.folder / "participants.tsv",
+        [first.feature],
+        age_bins=DEFAULT_AGE_BINS,
+        settings=chosen,
+    )
+    changes = {}
+    for run in runs[1:]:
+        other = read_evidence(source_of(recipe, run.folder), recipe.kind, chosen)
+        changes[run.objective] = compare(own, same_persons(own, other), groupings, chosen)
+    return changes
 
 
 def numbers(values: Sequence[float | None]) -> np.ndarray:

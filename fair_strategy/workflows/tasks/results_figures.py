@@ -52,50 +52,61 @@ def _filtered(
     ends = [_column(axes[:, place], curve, groups) for place, curve in enumerate(curves.values())]
     for place, name in enumerate(curves):
         axes[0, place].set_title(NAMES[name])
-        axes[1, place].axhline(0, color=INK, linewidth=0.9)
         axes[2, place].set_xlabel("100 − τ", loc="left")
     for row, words in enumerate((f"{title} (EM)", "gap (FG)", f"{things} kept, %")):
         axes[row, 0].set_ylabel(words)
-        for place in range(len(curves)):
-            label_ends(axes[row, place], ends[place][row])
+    for place, (em, kept) in enumerate(ends):
+        label_ends(axes[0, place], em)
+        label_ends(axes[2, place], kept)
+    for above, axis in zip(axes[0], axes[1], strict=True):  # one line needs no name beside it
+        axis.set_xticks(above.get_xticks())
+        axis.set_xlim(above.get_xlim())
+        axis.spines.bottom.set_bounds(*above.spines.bottom.get_bounds())
     of = f" of {target}" if target else ""
     png, svg = save(figure, folder, "-".join(filter(None, (first.task, target.lower()))))
     return Drawn(
         png.stem,
         title=f"{TITLES[first.task]}: {title}{of} as uncertain {things} are set aside",
-        caption=f"From left to right more {things} are set aside: those whose uncertainty, 0 to "
-        "100 over the test set, is above τ. Above EM of each subgroup, in the middle the gap FG, "
-        f"below the share of each subgroup's {things} that is kept. Wanted: FG falls and EM gets "
-        "no worse. Bands are 95 % bootstrap intervals; a curve ends where fewer than 5 cases are "
-        "kept.",
+        caption=f"EM of each subgroup, the gap FG, and the share of each subgroup's {things} that "
+        f"is kept; one column an objective. n = {_sizes(any_curve, groups)}.",
         alt=f"{title}{of}, gap and {things} kept against 100 − τ, one column an objective",
         png=png,
         svg=svg,
     )
 
 
-def _column(axes: Any, curve: Mapping[str, Any], groups: Sequence[str]) -> list[list[End]]:
-    """Ends of the lines of each of the three panels."""
+def _sizes(curve: Mapping[str, Any], groups: Sequence[str]) -> str:
+    """What is kept of each subgroup where nothing is set aside."""
+    return ", ".join(f"{curve['retained'][group][-1]:,} {group}" for group in groups)
+
+
+def _column(
+    axes: Any, curve: Mapping[str, Any], groups: Sequence[str]
+) -> tuple[list[End], list[End]]:
+    """Draw the three panels of an objective; names for the lines of the first and the last."""
     x = 100 - numbers(curve["levels"])
-    em, kept = [], []
+    ends: tuple[list[End], list[End]] = ([], [])
     for group, colour in zip(groups, _COLOURS, strict=False):
-        em += _line(axes[0], x, curve["em"][group], curve["em_band"].get(group), (group, colour))
-        share = 100 * numbers(curve["coverage"][group])
-        kept += _line(axes[2], x, share, None, (group, colour))
-    gap = _line(axes[1], x, curve["fg"], curve["fg_band"], ("gap", INK))
-    return [em, gap, kept]
+        kept = 100 * numbers(curve["coverage"][group])
+        lines = (
+            _line(axes[0], x, numbers(curve["em"][group]), curve["em_band"].get(group), colour),
+            _line(axes[2], x, kept, None, colour),
+        )
+        for own, last in zip(ends, lines, strict=True):
+            own.append(End(group, float(x.max()), last, colour, bold=True))
+    _line(axes[1], x, numbers(curve["fg"]), curve["fg_band"], INK)
+    return ends
 
 
-def _line(axis: Any, x: np.ndarray, values: Any, band: Any, look: tuple[str, str]) -> list[End]:
-    name, colour = look
-    y = numbers(values)
+def _line(axis: Any, x: np.ndarray, y: np.ndarray, band: Any, colour: str) -> float:
+    """Draw what is known of a line and its band; its last value."""
     known = ~np.isnan(y)
     if not known.any():
-        return []
+        return float("nan")
     order = np.argsort(x[known])
     xs, ys = x[known][order], y[known][order]
     if band is not None:
         low, high = (numbers(side)[known][order] for side in band)
         axis.fill_between(xs, low, high, color=colour, alpha=0.13, linewidth=0)
     axis.plot(xs, ys, linewidth=1.9, color=colour)
-    return [End(name, float(xs[-1]), float(ys[-1]), colour, bold=True)]
+    return float(ys[-1])

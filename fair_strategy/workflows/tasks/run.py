@@ -16,8 +16,7 @@ import fair_strategy
 from fair_strategy.data.cohort import CohortError
 from fair_strategy.learning.objectives import OBJECTIVES
 from fair_strategy.learning.uncertainty import Sampling
-from fair_strategy.workflows.audit.audit import Audit, Source, run_audit
-from fair_strategy.workflows.audit.comparison import Change
+from fair_strategy.workflows.audit.audit import Source, run_audit
 from fair_strategy.workflows.audit.report import write_audit
 from fair_strategy.workflows.audit.settings import AuditSettings
 from fair_strategy.workflows.tasks.adni import Adni
@@ -165,37 +164,35 @@ def _of(reading: Reading, numbers: Iterable[int]) -> tuple[Case, ...]:
     return tuple(reading.cases[number] for number in numbers)
 
 
-def audit_of(
-    settings: TaskSettings, out: Path, *, against: Path | None = None
-) -> tuple[list[Audit], list[Change]]:
-    """The audit of the predictions in the folder of a run, or of two runs on the same cases."""
-    recipe, own = make_recipe(settings), settings.audit
-    sources = [
-        Source(folder / "predictions", regions=recipe.regions)
-        if recipe.regions
-        else Source(folder / "predictions.csv")
-        for folder in (out, against)
-        if folder is not None
-    ]
-    return run_audit(
-        sources,
-        recipe.kind,
-        out / "participants.tsv",
-        recipe.features,
-        settings=AuditSettings(
-            draws=own.draws,
-            seed=settings.seed,
-            ranked_from=own.minimum,
-            ranked_from_intersection=max(10, own.minimum),
-        ),
+def source_of(recipe: Recipe, out: Path) -> Source:
+    """The predictions in the folder of a run: maps, or a table."""
+    if recipe.regions:
+        return Source(out / "predictions", regions=recipe.regions)
+    return Source(out / "predictions.csv")
+
+
+def audit_settings(settings: TaskSettings) -> AuditSettings:
+    """How the audit of a task is made."""
+    return AuditSettings(
+        draws=settings.audit.draws,
+        seed=settings.seed,
+        ranked_from=settings.audit.minimum,
+        ranked_from_intersection=max(10, settings.audit.minimum),
     )
 
 
 def _audit(recipe: Recipe, out: Path) -> dict[str, Any]:
-    audits, changes = audit_of(recipe.settings, out)
+    source = source_of(recipe, out)
+    audits, changes = run_audit(
+        [source],
+        recipe.kind,
+        out / "participants.tsv",
+        recipe.features,
+        settings=audit_settings(recipe.settings),
+    )
     paths = write_audit(audits, changes, out / "audit")
     return {
-        "predictions": str(out / ("predictions" if recipe.regions else "predictions.csv")),
+        "predictions": str(source.predictions),
         "report": str(paths.html),
         "findings": [each.text for each in audits[0].findings if each.named],
     }

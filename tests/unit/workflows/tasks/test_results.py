@@ -77,7 +77,7 @@ def test_only_gaps_that_passed_their_test_have_a_star(folders):
 
 def test_paired_differences_are_those_of_the_two_audits(folders):
     first, second = read_runs(folders)["isic"]
-    changes = paired_changes(first, second)
+    [changes] = paired_changes((first, second)).values()
     assert {change.feature for change in changes} == {"age_group"}
     for change in changes:
         if (change.measure.name, change.part) == ("accuracy", "group"):
