@@ -61,7 +61,7 @@ def _filtered(
     for above, axis in zip(axes[0], axes[1], strict=True):  # one line needs no name beside it
         axis.set_xticks(above.get_xticks())
         axis.set_xlim(above.get_xlim())
-        axis.spines.bottom.set_bounds(*above.spines.bottom.get_bounds())
+        axis.spines.bottom.set_bounds(above.spines.bottom.get_bounds() or above.get_xlim())
     of = f" of {target}" if target else ""
     png, svg = save(figure, folder, "-".join(filter(None, (first.task, target.lower()))))
     return Drawn(
