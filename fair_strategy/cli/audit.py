@@ -2,11 +2,14 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fair_strategy.cli.options import AgeBins, AsJson, answer, errors, fail
+from fair_strategy.cli.options import AgeBins, AsJson, answer, fail, say
+
+if TYPE_CHECKING:
+    from fair_strategy.workflows.audit.audit import Source
 
 
 class Task(StrEnum):
@@ -64,39 +67,67 @@ def audit(
     between subgroups is named only if its permutation test passes Holm's correction over all
     gaps that are tested.
     """  # fmt: skip
-    from fair_strategy.data.cohort import DEFAULT_AGE_BINS
-    from fair_strategy.workflows.audit.audit import Source, run_audit
-    from fair_strategy.workflows.audit.report import write_audit
-    from fair_strategy.workflows.audit.settings import AuditSettings
+    from fair_strategy.workflows.audit.audit import Source
 
-    features = [name.strip() for name in sensitive_feature.split(",") if name.strip()]
-    if not features:
-        fail("--sensitive-feature: name a column of the participants table", code=2)
     sources = [Source(predictions, references, uncertainties, regions)]
     if against is not None:
         sources.append(Source(against, references, against_uncertainties, regions))
-    settings = AuditSettings(
-        draws=draws, seed=seed, ranked_from=minimum, ranked_from_intersection=max(10, minimum)
-    )
-    audits, changes = run_audit(
+    result = _run(
         sources,
         task.value,
         participants,
+        _features(sensitive_feature),
+        age_bins=_edges(age_bins),
+        numbers={
+            "draws": draws,
+            "seed": seed,
+            "ranked_from": minimum,
+            "ranked_from_intersection": max(10, minimum),
+        },
+        out=out,
+    )
+    answer(result, as_json=as_json)
+
+
+def _run(
+    sources: "list[Source]",
+    task: str,
+    participants: Path,
+    features: list[str],
+    *,
+    age_bins: tuple[float, ...],
+    numbers: dict[str, int],
+    out: Path,
+) -> dict[str, Any]:
+    """Audit, write, and what is answered."""
+    from fair_strategy.data.cohort import DEFAULT_AGE_BINS
+    from fair_strategy.workflows.audit.audit import run_audit
+    from fair_strategy.workflows.audit.report import write_audit
+    from fair_strategy.workflows.audit.settings import AuditSettings
+
+    audits, changes = run_audit(
+        sources,
+        task,
+        participants,
         features,
-        age_bins=_edges(age_bins) or DEFAULT_AGE_BINS,
-        settings=settings,
-        say=lambda sentence: errors.print(sentence, markup=False, highlight=False),
+        age_bins=age_bins or DEFAULT_AGE_BINS,
+        settings=AuditSettings(**numbers),
+        say=say,
     )
     paths = write_audit(audits, changes, out)
-    answer(
-        {
-            "report": str(paths.html),
-            "json": str(paths.json),
-            "findings": {a.name: [f.text for f in a.findings if f.named] for a in audits},
-            "flags": {a.name: len(a.flags) for a in audits},
-        },
-        as_json=as_json,
-    )
+    return {
+        "report": str(paths.html),
+        "json": str(paths.json),
+        "findings": {a.name: [f.text for f in a.findings if f.named] for a in audits},
+        "flags": {a.name: len(a.flags) for a in audits},
+    }
+
+
+def _features(text: str) -> list[str]:
+    features = [name.strip() for name in text.split(",") if name.strip()]
+    if not features:
+        fail("--sensitive-feature: name a column of the participants table", code=2)
+    return features
 
 
 def _edges(text: str | None) -> tuple[float, ...]:

@@ -20,6 +20,8 @@ from typing import Any
 from fair_strategy.host.sentences import EXPECTED, sentence
 from fair_strategy.workflows.study import Study, open_study
 
+log = logging.getLogger(__name__)
+
 NICENESS = 10
 
 
@@ -55,11 +57,19 @@ def plan(study: Study) -> dict[str, Any]:
 
 
 def train(study: Study, *, steps: int | None = None) -> dict[str, Any]:
-    """Train one round and publish the model; group figures stay in the store."""
+    """Train one round, publish the model and audit it; group figures stay in the state directory.
+
+    A round whose model is published has succeeded: no audit makes it fail.
+    """
     from fair_strategy.workflows.rounds import train_round
+    from fair_strategy.workflows.study_audit import audit_current_model
 
     with exclusive(study.state_dir, "train"):
         statistics = train_round(study, steps=steps)
+        try:
+            audit_current_model(study)
+        except (*EXPECTED, OSError) as error:
+            log.error("the model was not audited: %s", sentence(error))
     return {key: statistics[key] for key in ("best_metric", "training_cases") if key in statistics}
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from fair_strategy.data.cohort import UNKNOWN
+
 OBJECTIVES = ("erm", "balanced", "group_dro")
 
 Selection = slice | list[int]
@@ -258,7 +260,7 @@ def make_objective(
 
     Args:
         settings: which one.
-        groups: subgroup of each case; `unknown` is one like any other.
+        groups: subgroup of each case; `unknown` is one like any other, but for `balanced`.
         seed: of the order of cases, and of the subsample of `balanced`.
         strata: class or stage of each case, within which `balanced` equalises the subgroups;
             the other objectives do not look at it.
@@ -282,6 +284,9 @@ def balanced_subset(
 ) -> tuple[int, ...]:
     """Cases of which each subgroup has as many as the smallest one, within every stratum.
 
+    `unknown` is no subgroup to be balanced: it neither sets the size of the others nor has to be
+    in every stratum, and of it at most as many are kept. Where all are unknown, all are kept.
+
     Args:
         groups: subgroup of each case.
         strata: class or stage of each case; None for one stratum.
@@ -300,16 +305,22 @@ def balanced_subset(
     for number, stratum in enumerate(sorted(set(strata))):
         inside = [case for case, own in enumerate(strata) if own == stratum]
         members = {name: [c for c in inside if groups[c] == name] for name in sorted(set(groups))}
-        if empty := [name for name, own in members.items() if not own]:
-            raise ValueError(
-                f"balanced: no case of stratum {stratum!r} in subgroup {', '.join(empty)}; "
-                "merge strata, or leave the stratum out"
-            )
-        smallest = min(len(own) for own in members.values())
+        smallest = _smallest(members, stratum)
         draw = np.random.default_rng([seed, number, 3])
         for own in members.values():
-            kept.extend(int(case) for case in draw.choice(own, smallest, replace=False))
+            kept += map(int, draw.choice(own, min(smallest, len(own)), replace=False))
     return tuple(sorted(kept))
+
+
+def _smallest(members: Mapping[str, Sequence[int]], stratum: str) -> int:
+    """Size of the smallest subgroup of a stratum; `unknown` counts where there is no other."""
+    named = {name: own for name, own in members.items() if name != UNKNOWN} or members
+    if empty := [name for name, own in named.items() if not own]:
+        raise ValueError(
+            f"balanced: no case of stratum {stratum!r} in subgroup {', '.join(empty)}; "
+            "merge strata, or leave the stratum out"
+        )
+    return min(len(own) for own in named.values())
 
 
 def _members(groups: Sequence[str], name: str) -> tuple[int, ...]:

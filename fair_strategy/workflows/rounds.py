@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from fair_strategy.learning.training import (
     train,
 )
 from fair_strategy.store import cases, plans, predictions, scores
-from fair_strategy.store.cases import CaseRecord, LabelRecord
+from fair_strategy.store.cases import CaseRecord, LabelRecord, Split
 from fair_strategy.store.scores import ModelRecord
 from fair_strategy.workflows.intake import IMPORTER
 from fair_strategy.workflows.models import publish
@@ -168,29 +168,43 @@ def cross_validate(
 
 def training_cases(study: Study) -> tuple[list[TrainingCase], list[TrainingCase]]:
     """Labelled cases: for training, and of the validation set the half that selects."""
-    splits, subgroups = cases.splits(study.store), study.subgroups()
+    subgroups = study.subgroups()
+    halves: dict[Split | None, list[TrainingCase]] = {None: [], "select": [], "audit": []}
+    for case in labelled_cases(study):
+        halves[case.half].append(
+            TrainingCase(
+                image=image_path(study, case.record),
+                label=case.label.path,
+                subgroup=subgroups[case.record.case_id],
+                subject_id=case.record.subject_id,
+            )
+        )
+    return halves[None], halves["select"]
+
+
+@dataclass(frozen=True)
+class LabelledCase:
+    """A scan with its final label; `half` of the frozen validation set, None outside of it."""
+
+    record: CaseRecord
+    label: LabelRecord
+    half: Split | None
+
+
+def labelled_cases(study: Study) -> list[LabelledCase]:
+    """Scans that are there and whose final label can be used, by case id."""
+    splits = cases.splits(study.store)
     records = {
         c.case_id: c
         for c in cases.cases(study.store)
         if c.present and not c.unreadable and not c.excluded
     }
-    training, validation = [], []
-    for label in sorted(cases.labels(study.store, tag="final"), key=lambda r: r.case_id):
-        record = records.get(label.case_id)
-        if record is None or not _usable(study, record, label):
-            continue
-        case = TrainingCase(
-            image=image_path(study, record),
-            label=label.path,
-            subgroup=subgroups[label.case_id],
-            subject_id=record.subject_id,
-        )
-        half = splits.get(record.subject_id)
-        if half is None:
-            training.append(case)
-        elif half == "select":
-            validation.append(case)
-    return training, validation
+    labels = sorted(cases.labels(study.store, tag="final"), key=lambda label: label.case_id)
+    return [
+        LabelledCase(record, label, splits.get(record.subject_id))
+        for label in labels
+        if (record := records.get(label.case_id)) is not None and _usable(study, record, label)
+    ]
 
 
 def _usable(study: Study, record: CaseRecord, label: LabelRecord) -> bool:

@@ -273,6 +273,10 @@ def test_a_training_click_publishes_a_model_that_readers_are_then_served_by(scor
     text = json.dumps([done, client.info()["train_stats"]]).lower()
     assert "by_group" not in text
     assert '"b":' not in text
+    # for the lead alone: the audit half of this study is too small, and a sentence says so
+    [told] = (scored.state / "audits").glob("*/summary.json")
+    assert told.parent.name == model_of(scored)
+    assert "5 labelled persons" in json.loads(told.read_text())["sentence"]
 
     def rescored():
         stats = client.info()["datastore"]

@@ -9,8 +9,8 @@ from fair_strategy.data.lookalikes.isic import write_isic
 
 LOOKALIKES: dict[str, tuple[Callable[..., Path], int]] = {
     "isic": (write_isic, 400),
-    "brats": (write_brats, 100),
-    "adni": (write_adni, 200),
+    "brats": (write_brats, 160),
+    "adni": (write_adni, 240),
 }
 """Task -> (writer of folder, cases=, seed=; usual number of cases)."""
 

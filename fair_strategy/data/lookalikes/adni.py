@@ -11,6 +11,9 @@ from fair_strategy.data.volumes import write_image
 
 _SIDE = 32
 _VOXEL_MM = 6.0
+_YOUNGER_WIDENING = 0.5
+"""How much the ventricles of the younger widen with severity, of that of the older."""
+_NOISE, _YOUNGER_NOISE = 25.0, 40.0
 _COLUMNS = ("RID", "PTID", "VISCODE", "AGE", "PTGENDER", "DX_bl", "MMSE", "ADAS13")
 
 
@@ -18,7 +21,7 @@ def write_adni(folder: Path, *, cases: int, seed: int) -> Path:
     """Write ADNIMERGE.csv and a T1-weighted scan a subject; three of ten are under 70.
 
     The effect: from 70 on the ventricles widen with severity (and age); in the younger they do by
-    0.35 times as much, and their images have twice the noise. One subject in 40 has no ADAS13, and
+    half as much, and their images have 1.6 times the noise. One subject in 40 has no ADAS13, and
     each has a second visit without a scan.
     """
     rows: list[list[object]] = []
@@ -65,12 +68,12 @@ def _head(
     image = 900.0 * (whole < 1) + 0.0
     image[(whole >= 0.88) & (whole < 0.94)] = 150
     image[whole < 0.88] = 700
-    width = 1.2 + (0.35 if younger else 1.0) * 2.6 * severity + 0.02 * (age - 55)
+    width = 1.2 + (_YOUNGER_WIDENING if younger else 1.0) * 2.6 * severity + 0.02 * (age - 55)
     for side in (-1, 1):
         inside = ((x - 3.2 * side) / width) ** 2 + (y / (4 + width)) ** 2 + ((z - 1) / width) ** 2
         image = np.where(inside < 1, 200, image)
     folds = ndimage.gaussian_filter(rng.normal(0, 1, image.shape), 1.0)
     image = image * (1 + 0.06 * folds / folds.std())
-    noise = rng.normal(0, 50 if younger else 25, image.shape)
+    noise = rng.normal(0, _YOUNGER_NOISE if younger else _NOISE, image.shape)
     soft = ndimage.gaussian_filter(image, 0.4)
     return np.where(whole < 1, np.maximum(soft + noise, 1), 0)

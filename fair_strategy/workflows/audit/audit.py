@@ -106,6 +106,18 @@ def audit_evidence(
     )
 
 
+def same_persons(first: Evidence, other: Evidence) -> Evidence:
+    """The evidence of another model on the same cases, its persons told by the first.
+
+    Two tables may name the persons in one only.
+
+    Raises:
+        CohortError: for other cases or targets.
+    """
+    check_same(first, other)
+    return replace(other, subject_ids=first.subject_ids)
+
+
 def run_audit(
     sources: Sequence[Source],
     task: str,
@@ -126,10 +138,7 @@ def run_audit(
     for source in sources:
         say(f"reading {source.predictions.name}")
         evidences.append(read_evidence(source, task, chosen))
-    if len(evidences) == 2:
-        check_same(*evidences)
-        # Persons are told by the first; two tables may name them in one only.
-        evidences[1] = replace(evidences[1], subject_ids=evidences[0].subject_ids)
+    evidences[1:] = [same_persons(evidences[0], other) for other in evidences[1:]]
     groupings, flags = read_groupings(
         evidences[0], participants, features, age_bins=age_bins, settings=chosen
     )

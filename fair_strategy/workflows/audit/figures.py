@@ -11,7 +11,7 @@ from fair_strategy.workflows.audit.audit import Audit
 from fair_strategy.workflows.audit.comparison import Change
 from fair_strategy.workflows.audit.curves import TAU, VOXELS, WITHIN, Curve
 from fair_strategy.workflows.audit.estimates import MeasureResult
-from fair_strategy.workflows.audit.findings import plain_number
+from fair_strategy.workflows.audit.findings import feature_words, plain_number
 from fair_strategy.workflows.audit.grouping import Grouping
 from fair_strategy.workflows.audit.measures import HIGHER, ZERO, count_rows
 from fair_strategy.workflows.audit.resampling import draw_resamples
@@ -32,7 +32,6 @@ from fair_strategy.workflows.reporting.figures import (
     save,
     style,
 )
-from fair_strategy.workflows.reporting.text import spoken
 
 _PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 _MARKERS = ("o", "s", "^", "D", "v", "h")
@@ -97,11 +96,11 @@ def _groups(audit: Audit, grouping: Grouping, folder: Path) -> Drawn:
     primary = results[0]
     return _drawn(
         figure, folder, f"groups-{grouping.feature}",
-        title=f"Each subgroup, by {_words(grouping.feature)}",
+        title=f"Each subgroup, by {feature_words(grouping.feature)}",
         caption="Points are the subgroups, lines 95 % bootstrap intervals, the dotted line is all "
         "cases together. Hollow grey points: too few persons (or no value of the feature) to be "
         "ranked. Which way is better stands below each panel.",
-        alt=f"{primary.measure.title} of each subgroup by {_words(grouping.feature)}: "
+        alt=f"{primary.measure.title} of each subgroup by {feature_words(grouping.feature)}: "
         + "; ".join(f"{n} {plain_number(primary.by_group[n].value)}" for n in grouping.ranked),
     )  # fmt: skip
 
@@ -168,7 +167,7 @@ def _reliability(audit: Audit, grouping: Grouping, folder: Path) -> list[Drawn]:
     return [
         _drawn(
             figure, folder, f"reliability-{grouping.feature}",
-            title=f"Does the model claim what comes true? By {_words(grouping.feature)}",
+            title=f"Does the model claim what comes true? By {feature_words(grouping.feature)}",
             caption=f"On the dashed line claims come true; {below} it the model is over-confident. "
             f"Bands are 95 % bootstrap intervals; bins with fewer than {_BIN_FROM} predictions, or "
             "of fewer than 5 persons, are left out.",
@@ -214,7 +213,7 @@ def _selective(audit: Audit, grouping: Grouping, folder: Path) -> list[Drawn]:
         _drawn(
             figure, folder, f"selective-{grouping.feature}",
             title=f"If each subgroup's least certain cases are left to people, by "
-            f"{_words(grouping.feature)}",
+            f"{feature_words(grouping.feature)}",
             caption=f"A curve that {rises} to the right: the model is unsure of the cases that it "
             "gets wrong. A flat curve: its uncertainty says nothing about its errors, for that "
             "subgroup. Bands are 95 % bootstrap intervals; a curve ends where fewer than 5 cases "
@@ -253,7 +252,7 @@ def _filtered(audit: Audit, grouping: Grouping, folder: Path) -> list[Drawn]:
         _drawn(
             figure, folder, f"filtered-{grouping.feature}",
             title=f"As uncertain {things} are set aside, one threshold for all, by "
-            f"{_words(grouping.feature)}",
+            f"{feature_words(grouping.feature)}",
             caption=f"From left to right more {things} are set aside: those whose uncertainty, 0 "
             "to 100 over the data set, is above τ. Wanted: the gap falls and no subgroup gets "
             "worse. Read the right-hand panel with it: a gap also closes where one subgroup's "
@@ -315,16 +314,12 @@ def _changes(
     feature = own[0].feature
     return _drawn(
         figure, folder, f"changes-{feature}",
-        title=f"{names[1]} against {names[0]}, by {_words(feature)}",
+        title=f"{names[1]} against {names[0]}, by {feature_words(feature)}",
         caption=f"{names[1]} minus {names[0]} on the same cases, with 95 % bootstrap intervals of "
         "the paired difference. A gap that is negative here is smaller under "
         f"{names[1]}.",
         alt="Paired differences by subgroup; the numbers are in tables/changes.csv.",
     )  # fmt: skip
-
-
-def _words(feature: str) -> str:
-    return spoken(feature.replace(" x ", " × "))
 
 
 def _drawn(figure: Any, folder: Path, name: str, **text: str) -> Drawn:

@@ -7,7 +7,7 @@ from fair_strategy.workflows.audit.estimates import Estimate, MeasureResult
 from fair_strategy.workflows.audit.measures import Measure
 from fair_strategy.workflows.audit.segmentation import VOLUME
 from fair_strategy.workflows.audit.settings import FLAGGED_BELOW
-from fair_strategy.workflows.reporting.text import NBSP, interval, p_value
+from fair_strategy.workflows.reporting.text import NBSP, interval, p_value, spoken
 
 SERVED, CONFIDENT, UNSURE = "served", "confident", "unsure"
 QUESTIONS = {
@@ -68,6 +68,11 @@ def shown(measure: Measure) -> Callable[[float], str]:
     """How numbers of a measure are written: three digits that count, its unit after them."""
     unit = f"{NBSP}{measure.unit}" if measure.unit else ""
     return lambda value: f"{plain_number(value)}{unit}"
+
+
+def feature_words(feature: str) -> str:
+    """A feature, or an intersection of several, as people say it."""
+    return spoken(feature.replace(" x ", " × "))
 
 
 def plain_number(value: float) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -71,7 +71,12 @@ def style() -> Any:
 
 
 def panels(
-    columns: int, rows: int = 1, *, height: float = 3.5, sharex: bool = False, sharey: bool = True
+    columns: int,
+    rows: int = 1,
+    *,
+    height: float = 3.5,
+    sharex: bool = False,
+    sharey: bool | Literal["row"] = True,
 ) -> tuple[Figure, NDArray[Any]]:
     """A figure and its axes (rows, columns)."""
     width = 5.0 * columns if columns > 1 else 6.4

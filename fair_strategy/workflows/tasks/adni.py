@@ -47,7 +47,7 @@ class Adni:
     def read(self, data: Path) -> Reading:
         """Subjects with a scan and a row of the chosen visit that has age and both scores."""
         path, own = data / self.settings.table, self.settings
-        table = read_csv(path, _COLUMNS)
+        table = read_csv(path, (*_COLUMNS, *([own.stage] if own.stage else ())))
         rows = table[table["VISCODE"].str.casefold() == own.visit.casefold()]
         if rows.empty:
             shown = ", ".join(sorted(set(table["VISCODE"]))[:8])
@@ -66,7 +66,7 @@ class Adni:
                 f"{', '.join(unknown[:3])} ({len(unknown)} of {len(scans)}); add it, or remove "
                 "the scan"
             )
-        return _reading(path, rows, scans, own.age_edge)
+        return _reading(path, rows, scans, own)
 
     def fitted(self, training: Sequence[Case]) -> "Adni":
         """With the mean and standard deviation of the scores."""
@@ -134,7 +134,9 @@ class Adni:
         return rows
 
 
-def _reading(path: Path, rows: pd.DataFrame, scans: dict[str, Path], edge: float) -> Reading:
+def _reading(
+    path: Path, rows: pd.DataFrame, scans: dict[str, Path], settings: AdniSettings
+) -> Reading:
     values = {name: numbers(path, rows, name) for name in ("AGE", *TARGETS)}
     cases, left_out = [], []
     for line in rows.index:
@@ -145,10 +147,11 @@ def _reading(path: Path, rows: pd.DataFrame, scans: dict[str, Path], edge: float
         elif lacking:
             left_out.append(LeftOut(person, f"has no {', '.join(lacking)} in {path.name}"))
         else:
-            group = age_name(values["AGE"][line], edge)
+            group = age_name(values["AGE"][line], settings.age_edge)
+            stage = rows[settings.stage][line] if settings.stage else ""
             target = tuple(float(values[name][line]) for name in TARGETS)
             features = {"age_group": group}
-            cases.append(Case(person, person, group, "", features, (scans[person],), target))
+            cases.append(Case(person, person, group, stage, features, (scans[person],), target))
     if not cases:
         raise CohortError(f"{path}: no subject with a scan, an age and both scores")
     return Reading(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(left_out))

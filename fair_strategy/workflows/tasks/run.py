@@ -80,7 +80,7 @@ def run_task(
         raise ValueError(f"objective {objective!r}: expected one of {', '.join(OBJECTIVES)}")
     if not data.is_dir():
         raise CohortError(f"{data}: no such folder; give that of the data set")
-    began = time.monotonic()
+    began, used = time.monotonic(), time.process_time()
     recipe = make_recipe(settings)
     say("reading the cases")
     reading = recipe.read(data)
@@ -92,13 +92,14 @@ def run_task(
     _write_lists(out, reading, splits)
     statistics = _train_and_predict(recipe, reading, splits, objective, out, device, say, track)
     say("auditing")
-    found = _audit(recipe, reading, out)
+    found = _audit(recipe, out)
     result = {
         "objective": objective,
         "cases": sizes(reading.cases, splits[0]),
         "folds": len(splits),
         "left_out": dict(Counter(each.reason for each in reading.left_out)),
         "seconds": round(time.monotonic() - began, 1),
+        "cpu_seconds": round(time.process_time() - used, 1),
         **found,
     }
     _write_run(out, settings, result, statistics, device)
@@ -163,24 +164,35 @@ def _of(reading: Reading, numbers: Iterable[int]) -> tuple[Case, ...]:
     return tuple(reading.cases[number] for number in numbers)
 
 
-def _audit(recipe: Recipe, reading: Reading, out: Path) -> dict[str, Any]:
-    table, maps = out / "predictions.csv", out / "predictions"
-    own = recipe.settings.audit
+def source_of(recipe: Recipe, out: Path) -> Source:
+    """The predictions in the folder of a run: maps, or a table."""
+    if recipe.regions:
+        return Source(out / "predictions", regions=recipe.regions)
+    return Source(out / "predictions.csv")
+
+
+def audit_settings(settings: TaskSettings) -> AuditSettings:
+    """How the audit of a task is made."""
+    return AuditSettings(
+        draws=settings.audit.draws,
+        seed=settings.seed,
+        ranked_from=settings.audit.minimum,
+        ranked_from_intersection=max(10, settings.audit.minimum),
+    )
+
+
+def _audit(recipe: Recipe, out: Path) -> dict[str, Any]:
+    source = source_of(recipe, out)
     audits, changes = run_audit(
-        [Source(maps, regions=recipe.regions) if recipe.regions else Source(table)],
+        [source],
         recipe.kind,
         out / "participants.tsv",
         recipe.features,
-        settings=AuditSettings(
-            draws=own.draws,
-            seed=recipe.settings.seed,
-            ranked_from=own.minimum,
-            ranked_from_intersection=max(10, own.minimum),
-        ),
+        settings=audit_settings(recipe.settings),
     )
     paths = write_audit(audits, changes, out / "audit")
     return {
-        "predictions": str(maps if recipe.regions else table),
+        "predictions": str(source.predictions),
         "report": str(paths.html),
         "findings": [each.text for each in audits[0].findings if each.named],
     }

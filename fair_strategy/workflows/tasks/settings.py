@@ -171,6 +171,8 @@ class AdniSettings(TaskSettings):
         table: file name of the table in the data folder.
         images: folder of the images in it.
         visit: value of VISCODE.
+        stage: column of the stage, within which `balanced` equalises the subgroups and splits keep
+            their proportions; "" for none.
         age_edge: the older subgroup begins here, in years.
         shape, spacing_mm: the grid that the network sees.
     """
@@ -178,6 +180,7 @@ class AdniSettings(TaskSettings):
     table: str = "ADNIMERGE.csv"
     images: str = "ADNI"
     visit: str = "bl"
+    stage: str = "DX_bl"
     age_edge: float = Field(default=70, gt=0)
     shape: Triple = (96, 112, 96)
     spacing_mm: float = Field(default=2.0, gt=0)

@@ -92,61 +92,83 @@ def train_member(
         device: "cpu" or "cuda".
         move: called with (step, steps).
     """
-    settings = recipe.settings
-    cases = chosen_for(objective, parts.training, seed=settings.seed)
-    seed = int(np.random.default_rng([settings.seed, parts.number, member]).integers(2**31))
-    chosen = make_objective(
-        ObjectiveSettings(objective, settings.objective.eta, settings.objective.adjustment),
-        [case.subgroup for case in cases],
-        strata=[case.stratum for case in cases],
-        seed=seed,
-    )
-    rows = chosen.rows_per_step(settings.training.batch_size)
-    per_epoch = max(1, len(cases) // rows)
-    network = _new_network(recipe, seed).to(device)
     path = folder / f"fold-{parts.number}-network-{member}.pt"
     identity = _identity(recipe, parts, objective, member)
+    seed = int(np.random.default_rng([recipe.settings.seed, parts.number, member]).integers(2**31))
+    network = _new_network(recipe, seed).to(device)
     if (found := _finished(path, identity)) is not None:
         network.load_state_dict(found["network"])
         return Member(network.eval(), found["statistics"])
-    clock = _Clock(recipe, per_epoch)
-    watch = _Watch(recipe, parts.validation, network, clock, move)
-    steps = settings.training.epochs * per_epoch
-    state_file = path.with_suffix(".state")
-    progress = optimise(
-        network,
-        TaskRows(recipe, cases, chosen, seed),
-        settings=TrainingSettings(
-            steps=steps,
-            batch_size=settings.training.batch_size,
-            learning_rate=settings.training.learning_rate,
-            weight_decay=settings.training.weight_decay,
-            seed=seed,
-            evaluate_every=per_epoch * settings.training.evaluate_every,
-            save_every=max(per_epoch, 20),
-            workers=settings.training.workers,
-            device=device,
-            objective=chosen.settings,
-        ),
-        state_file=state_file,
-        identity=identity,
-        after_step=watch,
-        steps=Steps(loss=clock.loss, optimiser=clock.optimiser, rate=clock.rate),
-    )
+    training = _Training(recipe, parts, network, objective, seed)
+    progress = training.run(path.with_suffix(".state"), identity, device, move)
     if "weights" in progress.notes:
         network.load_state_dict(progress.notes["weights"])
-    statistics = {
-        "fold": parts.number,
-        "network": member,
-        "steps": steps,
-        **chosen.summary(),
-        "history": progress.notes.get("objective", []),
-        "validation": progress.notes.get("validation", []),
-        "kept_epoch": progress.notes.get("kept_epoch", settings.training.epochs),
-    }
+    statistics = {"fold": parts.number, "network": member, **training.statistics(progress)}
     _save(path, identity, network, statistics)
-    state_file.unlink(missing_ok=True)
+    path.with_suffix(".state").unlink(missing_ok=True)
     return Member(network.eval(), statistics)
+
+
+class _Training:
+    """One network of one objective: its rows, its steps, and what is told of them."""
+
+    def __init__(
+        self, recipe: Recipe, parts: Parts, network: nn.Module, objective: str, seed: int
+    ) -> None:
+        own = recipe.settings
+        cases = chosen_for(objective, parts.training, seed=own.seed)
+        self.recipe = recipe
+        self.network = network
+        self.validation = parts.validation
+        self.seed = seed
+        self.objective = make_objective(
+            ObjectiveSettings(objective, own.objective.eta, own.objective.adjustment),
+            [case.subgroup for case in cases],
+            strata=[case.stratum for case in cases],
+            seed=seed,
+        )
+        self.rows = TaskRows(recipe, cases, self.objective, seed)
+        rows = self.objective.rows_per_step(own.training.batch_size)
+        self.per_epoch = max(1, len(cases) // rows)
+        self.steps = own.training.epochs * self.per_epoch
+
+    def run(self, state_file: Path, identity: str, device: str, move: Move) -> Progress:
+        """Train, from the state file if a killed run left one."""
+        clock = _Clock(self.recipe, self.per_epoch)
+        return optimise(
+            self.network,
+            self.rows,
+            settings=self._settings(device),
+            state_file=state_file,
+            identity=identity,
+            after_step=_Watch(self.recipe, self.validation, self.network, clock, move),
+            steps=Steps(loss=clock.loss, optimiser=clock.optimiser, rate=clock.rate),
+        )
+
+    def statistics(self, progress: Progress) -> dict[str, Any]:
+        """Plain values: steps, cases, losses by subgroup and q over time, the epoch kept."""
+        return {
+            "steps": self.steps,
+            **self.objective.summary(),
+            "history": progress.notes.get("objective", []),
+            "validation": progress.notes.get("validation", []),
+            "kept_epoch": progress.notes.get("kept_epoch", self.recipe.settings.training.epochs),
+        }
+
+    def _settings(self, device: str) -> TrainingSettings:
+        own = self.recipe.settings.training
+        return TrainingSettings(
+            steps=self.steps,
+            batch_size=own.batch_size,
+            learning_rate=own.learning_rate,
+            weight_decay=own.weight_decay,
+            seed=self.seed,
+            evaluate_every=self.per_epoch * own.evaluate_every,
+            save_every=max(self.per_epoch, 20),
+            workers=own.workers,
+            device=device,
+            objective=self.objective.settings,
+        )
 
 
 class _Clock:

@@ -178,3 +178,22 @@ def test_a_parquet_table_and_a_tsv_tell_the_same(tmp_path):
     )
     assert one.case_ids == other.case_ids
     assert one.targets[0].risk == pytest.approx(other.targets[0].risk)
+
+
+def test_two_models_are_put_side_by_side_on_the_same_cases_alone(tmp_path):
+    other = tmp_path / "second.csv"
+    tables.quantities(N, seed=7, bias=4.0).to_csv(other, index=False)
+    result = call(tmp_path, tables.quantities(N, seed=7), "regression", "--against", other)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert [model["name"] for model in found["models"]] == ["predictions", "second"]
+    changes = {(c["measure"], c["group"]): c for c in found["changes"] if c["part"] == "group"}
+    assert changes["mean_error", "A"]["difference"] == pytest.approx(0)
+    assert changes["mean_error", "B"]["difference"] == pytest.approx(4)
+    assert changes["mean_error", "B"]["named"]
+    assert any("subgroup B" in sentence for sentence in found["changes_named"])
+    assert (tmp_path / "out" / "tables" / "changes.csv").is_file()
+    tables.quantities(N - 1, seed=7).to_csv(other, index=False)
+    refused = call(tmp_path, tables.quantities(N, seed=7), "regression", "--against", other)
+    assert refused.exit_code == 2
+    assert "--against has other cases, such as c023" in refused.output

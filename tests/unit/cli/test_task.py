@@ -24,6 +24,7 @@ training: {epochs: 1, batch_size: 4}
 audit: {minimum: 2, draws: 20}
 """,
     "adni": """
+stage: ""
 shape: [32, 32, 32]
 spacing_mm: 6
 network: {channels: [4, 4, 4, 4]}

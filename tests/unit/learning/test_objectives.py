@@ -95,9 +95,28 @@ def test_balanced_takes_as_many_of_each_group_as_the_smallest_has_within_a_strat
     assert {balanced_subset(groups, strata=strata, seed=s) for s in range(9)} != {kept}
 
 
-def test_balanced_has_a_group_with_one_case_and_the_unknown_ones_count_like_any_other():
-    objective = make_objective(ObjectiveSettings("balanced"), ["A"] * 5 + ["unknown"], seed=0)
-    assert objective.summary() == {"name": "balanced", "cases": {"A": 1, "unknown": 1}}
+def test_balanced_has_one_case_of_each_where_a_group_has_one():
+    objective = make_objective(ObjectiveSettings("balanced"), ["A"] * 5 + ["B"], seed=0)
+    assert objective.summary() == {"name": "balanced", "cases": {"A": 1, "B": 1}}
+
+
+@pytest.mark.parametrize(
+    ("groups", "kept"),
+    [
+        (["A"] * 5 + ["B"] * 3 + ["unknown"], {"A": 3, "B": 3, "unknown": 1}),
+        (["A"] * 5 + ["B"] * 3 + ["unknown"] * 9, {"A": 3, "B": 3, "unknown": 3}),
+        (["A"] * 5 + ["unknown"], {"A": 5, "unknown": 1}),
+        (["unknown"] * 4, {"unknown": 4}),
+    ],
+)
+def test_the_unknown_ones_do_not_set_the_size_of_balanced_and_are_at_most_as_many(groups, kept):
+    objective = make_objective(ObjectiveSettings("balanced"), groups, seed=0)
+    assert objective.summary()["cases"] == kept
+
+
+def test_balanced_does_not_need_unknown_ones_in_every_stratum():
+    groups, strata = ["A", "B", "unknown", "A", "B"], list("xxxyy")
+    assert balanced_subset(groups, strata=strata, seed=0) == (0, 1, 2, 3, 4)
 
 
 def test_balanced_refuses_a_stratum_that_a_group_lacks():

@@ -231,6 +231,19 @@ def test_adni_reads_the_rows_of_one_visit(adni):
     assert (first.subgroup, second.subgroup) == ("70 and over", "under 70")
 
 
+def test_adni_the_stage_is_what_balanced_equalises_within_and_may_be_left_out(adni):
+    stages = {row["PTID"]: row["DX_bl"] for row in rows_of(adni / MERGE)}
+    assert len(set(stages.values())) == 3
+    cases = Adni(AdniSettings()).read(adni).cases
+    assert {case.case_id: case.stratum for case in cases} == {
+        c.case_id: stages[c.case_id] for c in cases
+    }
+    without(adni / MERGE, column="DX_bl")
+    with pytest.raises(CohortError, match="no column 'DX_bl'"):
+        Adni(AdniSettings()).read(adni)
+    assert {case.stratum for case in Adni(AdniSettings(stage="")).read(adni).cases} == {""}
+
+
 def test_adni_reports_missing_scores_and_scans(adni):
     put(adni / MERGE, 0, ADAS13="")
     put(adni / MERGE, 2, MMSE="-4")

@@ -1,8 +1,11 @@
 """Settings of the tasks: published defaults, YAML over them, unknown keys with the good ones."""
 
 import pytest
+import torch
 
 from fair_strategy.config import SettingsError, StudySettings, parse_settings
+from fair_strategy.learning.residual import ResidualArguments, ResidualNetwork
+from fair_strategy.workflows.tasks.isic import Isic
 from fair_strategy.workflows.tasks.settings import read_task_settings
 
 
@@ -60,3 +63,13 @@ def test_what_is_wrong_in_a_file_is_told_with_its_name(tmp_path, text, said):
 def test_a_subgroup_that_is_known_from_the_label_alone_is_refused_for_selection(feature):
     with pytest.raises(SettingsError, match="enhancing_volume: is known from the label"):
         parse_settings(StudySettings, {"sensitive_feature": feature})
+
+
+def test_isic_starts_from_the_local_file_of_weights_that_a_file_of_settings_names(tmp_path):
+    small = {"channels": (4, 4, 4, 4), "blocks": (1, 1, 1, 1)}
+    given = ResidualNetwork(ResidualArguments(**small), 1000).state_dict()
+    torch.save(given, tmp_path / "resnet.pth")
+    text = "weights: resnet.pth\nnetwork: {channels: [4, 4, 4, 4], blocks: [1, 1, 1, 1]}\n"
+    network = Isic(read_task_settings("isic", written(tmp_path, text))).network()
+    assert torch.equal(network.state_dict()["conv1.weight"], given["conv1.weight"])
+    assert network.state_dict()["fc.weight"].shape == (8, 4)
