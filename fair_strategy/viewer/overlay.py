@@ -1,4 +1,4 @@
-"""The entropy of the model's prediction over the scan: thresholded, with a colour bar in nats."""
+"""The entropy of the model's prediction over the scan: thresholded, with the colours of its bar in nats."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,33 +6,23 @@ from math import log
 
 import numpy as np
 from numpy.typing import NDArray
-from slicer import vtkMRMLScalarVolumeNode, vtkSlicerColorLogic
+from slicer import vtkMRMLScalarVolumeNode
 from trame_slicer.core import SlicerApp
 
 from fair_strategy.viewer.volumes import Grid, add_volume
 
 COLOURS = "vtkMRMLPETProceduralColorNodePET-Heat"
-TITLE = "entropy, nats"
 HIGHEST = log(2)
 """The entropy of an even choice between two classes, in nats."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Look:
     """How the overlay is shown: `threshold` in nats, `opacity` from 0 to 1."""
 
     shown: bool = True
     threshold: float = 0.1
     opacity: float = 0.5
-
-
-def colour_logic(app: SlicerApp) -> vtkSlicerColorLogic:
-    """The logic that makes colour bars, registered: without it none is made."""
-    logic = vtkSlicerColorLogic()
-    logic.SetMRMLApplicationLogic(app.app_logic)  # before the scene
-    logic.SetMRMLScene(app.scene)
-    app.app_logic.SetModuleLogic("Colors", logic)
-    return logic
 
 
 class Overlay:
@@ -51,7 +41,6 @@ class Overlay:
         display.SetWindowLevelMinMax(0.0, self.highest)
         display.AutoThresholdOff()
         display.ApplyThresholdOn()
-        self._bar = self._colour_bar()
 
     def apply(self, look: Look) -> None:
         """Show the overlay as `look` says, in every slice view."""
@@ -60,33 +49,13 @@ class Overlay:
         for view in self._app.view_manager.get_slice_views():
             view.set_foreground_volume_id(self.node.GetID() if look.shown else None)
             view.set_foreground_opacity(look.opacity if look.shown else 0.0)
-        if self._bar is not None:
-            self._bar.SetVisibility(look.shown)
 
-    @property
-    def has_colour_bar(self) -> bool:
-        """Whether a colour bar is drawn beside the overlay."""
-        return self._bar is not None and bool(self._bar.GetVisibility())
-
-    def _colour_bar(self):  # type: ignore[no-untyped-def]
-        bar = vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(self.node)
-        if bar is None:
-            return None
-        bar.SetTitleText(TITLE)
-        bar.SetLabelFormat("%.2f")
-        bar.SetNumberOfLabels(4)
-        bar.SetMaxNumberOfColors(64)
-        bar.SetSize(0.10, 0.42)
-        bar.SetPosition(0.98, 0.5)
-        for text in (bar.GetTitleTextProperty(), bar.GetLabelTextProperty()):
-            text.SetFontSize(11)
-            text.SetColor(0.9, 0.9, 0.9)
-            text.SetShadow(True)
-        # In one view: four bars of the same scale hide anatomy and say nothing more.
-        views = self._app.view_manager.get_slice_views()
-        if views:
-            bar.SetViewNodeIDs([views[0].get_view_node_id()])
-        return bar
+    def colours(self, steps: int = 12) -> list[tuple[int, int, int]]:
+        """The colours of the bar beside the overlay, from 0 to the highest entropy (0 to 255)."""
+        table = self.node.GetDisplayNode().GetColorNode().GetLookupTable()
+        last = table.GetNumberOfTableValues() - 1
+        shown = [table.GetTableValue(round(last * n / (steps - 1))) for n in range(steps)]
+        return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b, _ in shown]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +80,10 @@ class Peaks:
     def number(self) -> int:
         """1 for the most uncertain place, 0 before the first jump."""
         return 0 if self._at is None else self._at + 1
+
+    def restart(self) -> None:
+        """As before the first jump."""
+        self._at = None
 
     def most_uncertain(self) -> Peak | None:
         """The highest peak; None if there is none."""

@@ -18,7 +18,7 @@ from trame_slicer.core import SlicerApp
 from undo_stack import UndoStack
 
 from fair_strategy.viewer import letters
-from fair_strategy.viewer.overlay import Look, Overlay, colour_logic
+from fair_strategy.viewer.overlay import Look, Overlay
 from fair_strategy.viewer.volumes import (
     Grid,
     add_volume,
@@ -58,10 +58,10 @@ class ReviewScene:
 
     def __init__(self, app: SlicerApp | None = None) -> None:
         self.app = app or SlicerApp()
-        self._colours = colour_logic(self.app)
         self.undo = UndoStack(undo_limit=UNDO_STEPS)
         self.undo.index_changed.connect(self._count_edit)  # undo tells the segmentation nothing
         self.app.segmentation_editor.set_undo_stack(self.undo)
+        self.look = Look()
         self._forget()
 
     def _forget(self) -> None:
@@ -87,18 +87,17 @@ class ReviewScene:
         self.app.scene.Clear()
         self._forget()
 
-    def open(self, files: CaseFiles, labels: Mapping[str, int], *, with_labels: bool = True) -> None:
+    def open(self, files: CaseFiles, labels: Mapping[str, int]) -> None:
         """Show a case; the one before is left.
 
         Args:
             files: the scan and what belongs to it.
             labels: the model's label names and their values.
-            with_labels: False starts from an empty mask (the pre-segmentation is hidden).
         Raises:
             VolumeError: a file is unreadable or not on the scan's grid.
         """
         scan, grid = read_scan(files.scan)
-        masks = read_labels_on(files.labels, grid) if files.labels and with_labels else None
+        masks = read_labels_on(files.labels, grid) if files.labels else None
         entropy = read_on(files.entropy, grid) if files.entropy else None
         self.clear()
         self.grid = grid
@@ -107,10 +106,25 @@ class ReviewScene:
         self.set_window(float(low), float(high) if high > low else float(low) + 1.0)
         self.app.display_manager.show_volume_in_slice_background(self.volume)
         self._start_editing(masks, labels)
-        if entropy is not None:
-            self.overlay = Overlay(self.app, entropy, grid, classes=len(labels) + 1)
-            self.overlay.apply(Look())
+        self._overlay(entropy)
         self.reset_views()
+        self.crosshair().SetCrosshairRAS(*_place(grid, (np.array(grid.scene_shape) - 1) / 2))
+
+    def show_entropy(self, path: Path | None) -> None:
+        """Lay an entropy map over the case that is open, where there was none.
+
+        Raises:
+            VolumeError: unreadable, or not on the scan's grid.
+        """
+        grid, _ = self._case()
+        if path is not None and self.overlay is None:
+            self._overlay(read_on(path, grid))
+
+    def _overlay(self, entropy: NDArray[np.float32] | None) -> None:
+        if entropy is None or self.grid is None:
+            return
+        self.overlay = Overlay(self.app, entropy, self.grid, classes=len(self.values) + 1)
+        self.overlay.apply(self.look)
 
     def _start_editing(self, masks: NDArray[np.int16] | None, labels: Mapping[str, int]) -> None:
         editor = self.app.segmentation_editor
@@ -199,6 +213,12 @@ class ReviewScene:
         editor.active_segmentation.trigger_modified()
         self.undo.clear()
 
+    def middle_of_mask(self) -> tuple[float, float, float] | None:
+        """The centre of what is labelled (RAS, mm); None where nothing is."""
+        grid, _ = self._case()
+        there = np.argwhere(self.labels())
+        return _place(grid, there.mean(axis=0)) if len(there) else None
+
     def volume_mm3(self) -> float:
         """Volume of everything that is labelled, in mm3."""
         grid, _ = self._case()
@@ -206,6 +226,17 @@ class ReviewScene:
         return voxel * int(np.count_nonzero(self.labels()))
 
     # ------------------------------------------------------------ how it is looked at
+
+    def show_overlay(self, look: Look) -> None:
+        """Show the entropy as `look` says, in this case and the next."""
+        self.look = look
+        if self.overlay is not None:
+            self.overlay.apply(look)
+
+    def show_mask(self, shown: bool) -> None:
+        """Show or hide the mask; it is edited all the same."""
+        if self.segmentation is not None:
+            self.segmentation.GetDisplayNode().SetVisibility(shown)
 
     def window(self) -> tuple[float, float]:
         """The intensities shown as black and as white."""
@@ -223,6 +254,13 @@ class ReviewScene:
         low, high = self._scan().GetImageData().GetScalarRange()
         return float(low), float(high)
 
+    def zoom(self, factor: float) -> None:
+        """Show less (factor below 1) or more of every slice, around the cross-hair."""
+        place = self.crosshair().GetCrosshairRAS()
+        for view in self.app.view_manager.get_slice_views():
+            view.zoom(1.0 - factor)
+            view.get_view_node().JumpSliceByCentering(*place)
+
     def reset_views(self) -> None:
         """Fit every view to the scan, in the three standard orientations."""
         self.app.display_manager.reset_views()
@@ -234,6 +272,19 @@ class ReviewScene:
                 node: vtkMRMLSliceNode = view.get_view_node()
                 node.JumpSliceByCentering(*position)
         self.crosshair().SetCrosshairRAS(*position)
+
+    def move_to(self, position: tuple[float, float, float]) -> None:
+        """Move the cross-hair, and every slice through it; the views do not pan (RAS, mm)."""
+        for view in self.app.view_manager.get_slice_views():
+            with view.trigger_modified_once():
+                view.get_view_node().JumpSliceByOffsetting(*position)
+        self.crosshair().SetCrosshairRAS(*position)
+
+    def show_crosshair(self) -> None:
+        """Draw a small cross where the keyboard works."""
+        node = self.crosshair()
+        node.SetCrosshairMode(vtkMRMLCrosshairNode.ShowSmallBasic)
+        node.SetCrosshairToFine()
 
     def crosshair(self) -> vtkMRMLCrosshairNode:
         """The scene's cross-hair."""
@@ -258,6 +309,11 @@ class ReviewScene:
         if self.grid is None:
             raise RuntimeError("no case is open")
         return self.grid, self.app.segmentation_editor
+
+
+def _place(grid: Grid, voxel: NDArray[np.floating]) -> tuple[float, float, float]:
+    x, y, z, _ = grid.scene_affine @ [*voxel, 1.0]
+    return float(x), float(y), float(z)
 
 
 def edges_of(node: vtkMRMLSliceNode) -> dict[str, str]:
