@@ -48,7 +48,7 @@ $(STAMP)-serve:
 
 # Every extra is added to the same environment.
 $(STAMP)-test: $(STAMP)-serve
-	$(PIP) --quiet --editable '.[test,synthetic,report]'
+	$(PIP) --quiet --editable '.[test,synthetic,report,viewer]'
 	@touch $@
 
 $(STAMP)-docs: $(STAMP)-serve

@@ -26,7 +26,7 @@ class Display:
         look = Look()
         self.state.update(
             {
-                "edges": {tag: NO_EDGES for tag in SLICES},
+                "edges": dict.fromkeys(SLICES, NO_EDGES),
                 "active_view": next(iter(SLICES)),
                 "overlay_shown": look.shown,
                 "overlay_threshold": look.threshold,

@@ -120,7 +120,8 @@ class Editing:
     def _stamp(self) -> None:
         if self._scene.is_open:
             view = self._scene.app.view_manager.get_view(self.state.active_view)
-            self._tools.stamp(tuple(self._scene.crosshair().GetCrosshairRAS()), view.get_view_node())
+            x, y, z = self._scene.crosshair().GetCrosshairRAS()
+            self._tools.stamp((x, y, z), view.get_view_node())
 
     def _undoable(self, *_: Any) -> None:
         undo = self._scene.undo

@@ -1,6 +1,11 @@
-"""Attributes that trame's widgets do not know: theirs is a list, and what is not in it is dropped."""
+"""Attributes that trame's widgets do not know: what is not in their list is dropped."""
 
 from html import escape
+
+
+def tagged(name: str) -> list[str]:
+    """`raw_attrs` of a widget that tests and scripts find by a name."""
+    return attributes(data_test=name)
 
 
 def attributes(**given: str | tuple[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The entropy of the model's prediction over the scan: thresholded, with the colours of its bar in nats."""
+"""The entropy of the model's prediction over the scan: thresholded, in nats."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

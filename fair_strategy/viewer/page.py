@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class ReviewPage:
         self._lock = asyncio.Lock()
         self._retry: Action | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self.ending: asyncio.Task[None] | None = None
         server.enable_module(
             {
                 "serve": {"fair_review": str(STATIC)},
@@ -251,6 +253,14 @@ class ReviewPage:
             asyncio.create_task(self._autosave()),
             asyncio.create_task(self._keep_lease()),
         ]
+
+    async def close(self) -> None:
+        """Keep what was drawn as a draft; nothing runs in the background any more."""
+        for task in self._tasks:
+            task.cancel()
+        async with self._lock:
+            with suppress(ServerUnreachableError, RefusedError):  # it is kept here then
+                await self.reading.save_draft()
 
     async def _autosave(self) -> None:
         while True:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from trame.ui.vuetify3 import VAppLayout
 from trame.widgets import html, vuetify3 as vuetify
 
-from fair_strategy.viewer.markup import attributes
+from fair_strategy.viewer.markup import attributes, tagged
 from fair_strategy.viewer.panels_side import side_panel
 from fair_strategy.viewer.shortcuts import by_group
 
@@ -72,17 +72,23 @@ def _login(page: "ReviewPage") -> None:
             v_if=("remembered",),
             classes="fr-quiet fr-small",
         )
-        vuetify.VBtn("Start", type="submit", color="primary", size="large", loading=("busy",))
+        vuetify.VBtn(
+            "Start",
+            raw_attrs=attributes(type="submit"),
+            color="primary",
+            size="large",
+            loading=("busy",),
+        )
 
 
 def _bar(page: "ReviewPage") -> None:
     with html.Header(classes="fr-bar"):
         html.Div("Review", classes="fr-title fr-quiet")
-        html.Div("{{ case_name }}", classes="fr-case", raw_attrs=attributes(data_test="case"))
-        html.Div("{{ saved }}", classes="fr-quiet fr-small", raw_attrs=attributes(data_test="saved"))
+        html.Div("{{ case_name }}", classes="fr-case", raw_attrs=tagged("case"))
+        html.Div("{{ saved }}", classes="fr-quiet fr-small", raw_attrs=tagged("saved"))
         html.Div(classes="fr-grow")
         vuetify.VProgressCircular(v_if=("busy",), indeterminate=True, size=18, width=2)
-        html.Div("{{ progress }}", classes="fr-small", raw_attrs=attributes(data_test="progress"))
+        html.Div("{{ progress }}", classes="fr-small", raw_attrs=tagged("progress"))
         vuetify.VProgressLinear(
             model_value=("progress_share",),
             color="primary",
@@ -109,7 +115,11 @@ def _icon(icon: str, title: str, click: Any) -> None:
 
 def _nothing_open(page: "ReviewPage") -> None:
     with html.Div(classes="fr-empty", v_if=("!has_case",)):
-        html.Div("No scan is left for you. Thank you.", v_if=("nothing_left",), raw_attrs=attributes(data_test="empty"))
+        html.Div(
+            "No scan is left for you. Thank you.",
+            v_if=("nothing_left",),
+            raw_attrs=tagged("empty"),
+        )
         html.Div("No scan is open.", v_if=("!nothing_left",))
         vuetify.VBtn(
             "Next scan (n)",
@@ -117,19 +127,27 @@ def _nothing_open(page: "ReviewPage") -> None:
             color="primary",
             size="large",
             loading=("busy",),
-            raw_attrs=attributes(data_test="next-large"),
+            raw_attrs=tagged("next-large"),
         )
 
 
 def _problem(page: "ReviewPage") -> None:
-    with html.Div(classes="fr-problem", v_if=("problem",), raw_attrs=attributes(role="alert", data_test="problem")):
+    with html.Div(
+        classes="fr-problem",
+        v_if=("problem",),
+        raw_attrs=attributes(role="alert", data_test="problem"),
+    ):
         html.Span("{{ problem }}")
-        vuetify.VBtn("Retry", click=page.retry, loading=("busy",), raw_attrs=attributes(data_test="retry"))
+        vuetify.VBtn("Retry", click=page.retry, loading=("busy",), raw_attrs=tagged("retry"))
 
 
 def _snackbar() -> None:
     vuetify.VSnackbar(
-        "{{ message }}", v_model=("say",), timeout=6000, location="bottom right", raw_attrs=attributes(data_test="message")
+        "{{ message }}",
+        v_model=("say",),
+        timeout=6000,
+        location="bottom right",
+        raw_attrs=tagged("message"),
     )
 
 
@@ -171,16 +189,16 @@ def _help_dialog() -> None:
                             html.Kbd(shortcut.key.replace("Arrow", "").replace("Shift+", "⇧ "))
                             html.Span(shortcut.text)
         html.P(
-            "Tab goes from one control to the next. The wheel turns slices; the right button zooms.",
+            "Tab goes from control to control. The wheel turns slices, the right button zooms.",
             classes="fr-quiet fr-small mt-4",
         )
         vuetify.VBtn("Close", click="show_help = false", variant="text", classes="mt-2")
 
 
 def _dialog(shown: str, title: str, *, width: int = 480) -> Any:
-    with vuetify.VDialog(v_model=(shown,), max_width=width, scrollable=True):
-        with vuetify.VCard(title=title):
-            return vuetify.VCardText()
+    dialog = vuetify.VDialog(v_model=(shown,), max_width=width, scrollable=True)
+    with dialog, vuetify.VCard(title=title):
+        return vuetify.VCardText()
 
 
 def _answers(shown: str, text: str, click: Any, **more: Any) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from trame.widgets import html, vuetify3 as vuetify
 
-from fair_strategy.viewer.markup import attributes
+from fair_strategy.viewer.markup import attributes, tagged
 from fair_strategy.viewer.tools import Cut, Smoothing, Tool
 
 if TYPE_CHECKING:
@@ -30,23 +30,25 @@ _CUTS = {
 def side_panel(page: "ReviewPage") -> None:
     """The panel at the left."""
     with html.Aside(classes="fr-side"):
-        with html.Div(classes="fr-scroll"):
-            with html.Div(v_show=("has_case",)):
-                _why(page)
-                _uncertainty(page)
-                _tools(page)
-                _shown()
+        with html.Div(classes="fr-scroll"), html.Div(v_show=("has_case",)):
+            _why(page)
+            _uncertainty(page)
+            _tools(page)
+            _shown()
         _actions(page)
 
 
 def _why(page: "ReviewPage") -> None:
     html.H2("Why this scan")
-    with html.Div(v_if=("percentile !== null",), classes="fr-percentile",
-                  raw_attrs=attributes(role="img", aria_label="uncertainty in the pool")):  # fmt: skip
+    with html.Div(
+        v_if=("percentile !== null",),
+        classes="fr-percentile",
+        raw_attrs=attributes(role="img", aria_label="uncertainty in the pool"),
+    ):
         html.I(style=("`left: ${percentile}%`",))
-    html.Div("{{ line }}", v_for="line in why_lines", key="line", raw_attrs=attributes(data_test="why"))
+    html.Div("{{ line }}", v_for="line in why_lines", key="line", raw_attrs=tagged("why"))
     html.Div("{{ why_model }}", v_if=("why_model",), classes="fr-quiet fr-small")
-    with html.Div(classes="fr-note", v_if=("hidden",), raw_attrs=attributes(data_test="hidden")):
+    with html.Div(classes="fr-note", v_if=("hidden",), raw_attrs=tagged("hidden")):
         html.Div("{{ hidden_text }}")
         _button("Show the pre-segmentation (p)", page.reveal, classes="mt-2", size="small")
 
@@ -62,18 +64,43 @@ def _uncertainty(page: "ReviewPage") -> None:
                 hide_details=True,
                 density="compact",
                 color="primary",
-                raw_attrs=attributes(data_test="overlay"),
+                raw_attrs=tagged("overlay"),
             )
-        _slider("from", "overlay_threshold", "0", "overlay_highest", "0.01",
-                "overlay_threshold.toFixed(2) + ' nat'", disabled=("!has_overlay",))  # fmt: skip
-        _slider("opacity", "overlay_opacity", "0", "1", "0.05",
-                "(100 * overlay_opacity).toFixed(0) + ' %'", disabled=("!has_overlay",))  # fmt: skip
+        _slider(
+            "from",
+            "overlay_threshold",
+            "0",
+            "overlay_highest",
+            "0.01",
+            "overlay_threshold.toFixed(2) + ' nat'",
+            disabled=("!has_overlay",),
+        )
+        _slider(
+            "opacity",
+            "overlay_opacity",
+            "0",
+            "1",
+            "0.05",
+            "(100 * overlay_opacity).toFixed(0) + ' %'",
+            disabled=("!has_overlay",),
+        )
         with html.Div(classes="fr-row"):
-            _icon(page, "previous_peak", "mdi-chevron-left", "Previous place (,)", needs="has_peaks")
-            _button("Most uncertain (u)", page.actions["most_uncertain"], size="small",
-                    disabled=("!has_peaks",), classes="flex-grow-1")  # fmt: skip
+            _icon(
+                page, "previous_peak", "mdi-chevron-left", "Previous place (,)", needs="has_peaks"
+            )
+            _button(
+                "Most uncertain (u)",
+                page.actions["most_uncertain"],
+                size="small",
+                disabled=("!has_peaks",),
+                classes="flex-grow-1",
+            )
             _icon(page, "next_peak", "mdi-chevron-right", "Next place (.)", needs="has_peaks")
-        html.Div("{{ peaks }}", classes="fr-quiet fr-small text-center", raw_attrs=attributes(data_test="peaks"))
+        html.Div(
+            "{{ peaks }}",
+            classes="fr-quiet fr-small text-center",
+            raw_attrs=tagged("peaks"),
+        )
 
 
 def _tools(page: "ReviewPage") -> None:
@@ -119,8 +146,14 @@ def _tools(page: "ReviewPage") -> None:
 
 def _brush() -> None:
     with html.Div(v_if=("['paint', 'erase'].includes(tool)",)):
-        _slider("brush", "brush_mm", "brush_range[0]", "brush_range[1]", "0.5",
-                "brush_mm.toFixed(1) + ' mm'")  # fmt: skip
+        _slider(
+            "brush",
+            "brush_mm",
+            "brush_range[0]",
+            "brush_range[1]",
+            "0.5",
+            "brush_mm.toFixed(1) + ' mm'",
+        )
         vuetify.VCheckbox(
             v_model=("sphere",),
             label="round, through slices (b)",
@@ -196,16 +229,34 @@ def _actions(page: "ReviewPage") -> None:
             disabled=("!has_case",),
             loading=("busy",),
             block=True,
-            raw_attrs=attributes(data_test="submit"),
+            raw_attrs=tagged("submit"),
         )
         with html.Div(classes="fr-pair"):
-            _button("Skip (k)", "show_skip = true", disabled=("!has_case",), raw_attrs=attributes(data_test="skip"))
-            _button("Exclude (x)", "show_exclude = true", disabled=("!has_case",),
-                    raw_attrs=attributes(data_test="exclude"))  # fmt: skip
-            _button("Next scan (n)", page.next_case, disabled=("has_case || busy",),
-                    raw_attrs=attributes(data_test="next"))  # fmt: skip
-            _button("Re-open (o)", page.reopen, disabled=("has_case || busy",),
-                    title="Open the last case that you submitted", raw_attrs=attributes(data_test="reopen"))  # fmt: skip
+            _button(
+                "Skip (k)",
+                "show_skip = true",
+                disabled=("!has_case",),
+                raw_attrs=tagged("skip"),
+            )
+            _button(
+                "Exclude (x)",
+                "show_exclude = true",
+                disabled=("!has_case",),
+                raw_attrs=tagged("exclude"),
+            )
+            _button(
+                "Next scan (n)",
+                page.next_case,
+                disabled=("has_case || busy",),
+                raw_attrs=tagged("next"),
+            )
+            _button(
+                "Re-open (o)",
+                page.reopen,
+                disabled=("has_case || busy",),
+                title="Open the last case that you submitted",
+                raw_attrs=tagged("reopen"),
+            )
         vuetify.VCheckbox(
             v_model=("auto_next",),
             label="then take the next scan",
@@ -214,9 +265,7 @@ def _actions(page: "ReviewPage") -> None:
         )
 
 
-def _slider(
-    label: str, name: str, low: str, high: str, step: str, value: str, **more: Any
-) -> None:
+def _slider(label: str, name: str, low: str, high: str, step: str, value: str, **more: Any) -> None:
     with html.Div(classes="fr-row"):
         html.Span(label, classes="fr-label")
         vuetify.VSlider(

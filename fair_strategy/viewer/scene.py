@@ -102,7 +102,7 @@ class ReviewScene:
         self.clear()
         self.grid = grid
         self.volume = add_volume(self.app.scene, scan, grid, name="scan")
-        low, high = np.percentile(scan[:: 2, :: 2, :: 2], _PERCENTILES)
+        low, high = np.percentile(scan[::2, ::2, ::2], _PERCENTILES)
         self.set_window(float(low), float(high) if high > low else float(low) + 1.0)
         self.app.display_manager.show_volume_in_slice_background(self.volume)
         self._start_editing(masks, labels)
@@ -183,7 +183,7 @@ class ReviewScene:
 
     def labels(self) -> NDArray[np.uint8]:
         """The edited mask with the labels' own values, (I, J, K) in the order of the scene."""
-        grid, editor = self._case()
+        grid, _ = self._case()
         merged = np.zeros(grid.scene_shape, dtype=np.uint8)
         for segment_id, value in self.values.items():
             merged[self._mask(segment_id)] = value
@@ -248,6 +248,10 @@ class ReviewScene:
         display = self._scan().GetDisplayNode()
         display.AutoWindowLevelOff()
         display.SetWindowLevelMinMax(low, high)
+
+    def intensities(self) -> NDArray[np.float32]:
+        """The scan's voxels, (I, J, K) in the order of the scene, as a view."""
+        return voxels(self._scan().GetImageData())
 
     def intensity_range(self) -> tuple[float, float]:
         """Lowest and highest intensity of the scan."""

@@ -131,7 +131,7 @@ class Tools:
 
     def keep_within(self, low: float, high: float) -> None:
         """Take away what is labelled where the intensity is not from low to high."""
-        scan = voxels(self._scene.volume.GetImageData())
+        scan = self._scene.intensities()
         self._replace(lambda mask: mask & (scan >= low) & (scan <= high))
 
     # ------------------------------------------------------------ islands and smoothing

@@ -8,7 +8,7 @@ from trame_slicer.core import LayoutManager
 from trame_slicer.rca_view import register_rca_factories
 from trame_slicer.views import Layout, LayoutDirection, ViewLayoutDefinition
 
-from fair_strategy.viewer.markup import attributes
+from fair_strategy.viewer.markup import attributes, tagged
 from fair_strategy.viewer.scene import ReviewScene
 
 SLICES = {"Red": "axial", "Green": "coronal", "Yellow": "sagittal"}
@@ -44,7 +44,11 @@ def _slice_overlay(server: Any, view_id: str, view: Any) -> None:
     if tag == next(iter(SLICES)):
         _colour_bar()
     for edge in ("left", "right", "top", "bottom"):
-        html.Div(f"{{{{ edges.{tag}.{edge} }}}}", classes=f"fr-edge {edge}", raw_attrs=attributes(data_edge=f"{tag}-{edge}"))
+        html.Div(
+            f"{{{{ edges.{tag}.{edge} }}}}",
+            classes=f"fr-edge {edge}",
+            raw_attrs=attributes(data_edge=f"{tag}-{edge}"),
+        )
     html.Div(
         SLICES.get(tag, tag),
         classes=("['fr-name', active_view === '" + tag + "' ? 'active' : '']",),
@@ -70,7 +74,7 @@ def _colour_bar() -> None:
     with html.Div(
         classes="fr-scale",
         v_if=("has_overlay && overlay_shown && !hidden",),
-        raw_attrs=attributes(data_test="scale"),
+        raw_attrs=tagged("scale"),
     ):
         html.Span("entropy, nat", classes="fr-scale-title")
         with html.Div(classes="fr-scale-bar", style=("`background: ${overlay_colours}`",)):

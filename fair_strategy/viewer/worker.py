@@ -1,22 +1,26 @@
 """One reader's process: ``python -m fair_strategy.viewer.worker``, started by the broker.
 
 It writes one line to standard output when it serves: `ready PORT`. The secret that its page must
-know comes in the environment, which other users of the machine cannot read.
+know comes in the environment, which other users of the machine cannot read. It ends when its
+standard input does, so never outlives the broker; what was drawn is kept as a draft first.
 """
 
 import argparse
+import asyncio
+import logging
 import os
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 SECRET_VARIABLE = "FAIR_STRATEGY_REVIEW_SECRET"
 HOST = "127.0.0.1"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve one page until nobody is connected for the time given; exit status 0."""
+    """Serve one page until standard input ends; exit status 0."""
     asked = _parser().parse_args(arguments)
     secret = os.environ.pop(SECRET_VARIABLE, "")
     if not secret:
@@ -35,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reading = Reading(
             ReviewScene(), url=asked.server, folder=Path(folder), rescue=Path(asked.rescue)
         )
-        ReviewPage(server, reading)
-        server.controller.on_server_ready.add(lambda **_: _say_ready(server.port))
+        page = ReviewPage(server, reading)
+        server.controller.on_server_ready.add(lambda **_: _ready(server, page))
         server.start(
             port=0,
             host=HOST,
-            timeout=asked.timeout,
+            timeout=0,  # the broker decides
             open_browser=False,
             show_connection_info=False,
             disable_logging=True,
@@ -48,16 +52,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _say_ready(port: int) -> None:
-    sys.stdout.write(f"\nready {port}\n")
+def _ready(server: Any, page: Any) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_reader(sys.stdin.fileno(), lambda: _on_input(loop, server, page))
+    sys.stdout.write(f"\nready {server.port}\n")
     sys.stdout.flush()
+
+
+def _on_input(loop: asyncio.AbstractEventLoop, server: Any, page: Any) -> None:
+    if os.read(sys.stdin.fileno(), 1024):
+        return
+    loop.remove_reader(sys.stdin.fileno())
+    page.ending = loop.create_task(_end(server, page))
+
+
+async def _end(server: Any, page: Any) -> None:
+    try:
+        await page.close()
+    except Exception:  # whatever it was, the process ends
+        logging.getLogger(__name__).exception("the draft could not be kept")
+    await server.stop()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fair_strategy.viewer.worker")
     parser.add_argument("--server", required=True, help="address of the MONAI Label server")
     parser.add_argument("--rescue", required=True, help="where drafts wait for the server")
-    parser.add_argument("--timeout", type=int, default=60, help="seconds without a page, then end")
     return parser
 
 
