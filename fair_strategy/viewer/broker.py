@@ -126,7 +126,7 @@ async def _enter(request: web.Request) -> web.StreamResponse:
         answer.set_cookie(
             name, value, path=path, httponly=True, samesite="Strict", secure=secure or None
         )
-    return answer
+    raise answer
 
 
 def _session_of_before(request: web.Request) -> Session | None:

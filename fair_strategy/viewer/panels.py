@@ -26,7 +26,7 @@ THEME = {
 }
 LOST = (
     '<div class="fr-lost" role="alert"><h2>The connection to the review page is lost.</h2>'
-    "<p>What you drew was kept as a draft.</p>"
+    "<p>What you drew was kept as a draft, but for the last seconds.</p>"
     '<p><a href="." id="reconnect">Connect again</a></p></div>'
 )
 
@@ -146,7 +146,7 @@ def _snackbar() -> None:
         "{{ message }}",
         v_model=("say",),
         timeout=6000,
-        location="bottom right",
+        location="top right",
         raw_attrs=tagged("message"),
     )
 

@@ -56,7 +56,7 @@ def test_label_values_are_kept_and_named(scene, case, tmp_path):
 
 
 def test_a_value_that_the_model_does_not_name_is_kept(scene, case, tmp_path):
-    files, mask, _ = case(values=(1, 7))
+    files, _, _ = case(values=(1, 7))
     scene.open(files, LABELS)
     assert sorted(scene.values.values()) == [1, 7]
     assert set(np.unique(read_labels(scene.export(tmp_path / "out.nii.gz")).array)) == {0, 1, 7}
