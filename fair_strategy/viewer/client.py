@@ -12,8 +12,10 @@ import requests
 from fair_strategy.viewer.overlay import Peak
 
 CONNECT_S = 5.0
-ANSWER_S = 120.0
-"""A prediction on demand is the slowest answer."""
+ANSWER_S = 30.0
+PREDICTION_S = 300.0
+"""Where a scan was not predicted yet, asking for what its prediction holds predicts it."""
+_MAY_PREDICT = ("/datastore/label", "/reader/entropy", "/reader/peaks")
 
 
 class ServerUnreachableError(RuntimeError):
@@ -81,7 +83,6 @@ class ReviewClient:
 
     url: str
     client_id: str
-    answer_s: float = ANSWER_S
     _session: requests.Session = field(default_factory=requests.Session, repr=False)
 
     def __post_init__(self) -> None:
@@ -229,7 +230,8 @@ class ReviewClient:
         return target
 
     def _ask(self, method: str, path: str, **how: Any) -> requests.Response:
-        limits = (CONNECT_S, self.answer_s)
+        slow = method == "GET" and path in _MAY_PREDICT
+        limits = (CONNECT_S, PREDICTION_S if slow else ANSWER_S)
         try:
             found = self._session.request(method, self.url + path, timeout=limits, **how)
         except requests.RequestException as error:

@@ -37,6 +37,7 @@ class ReviewPage:
     def __init__(self, server: Any, reading: Reading) -> None:
         self.server, self.state, self.reading = server, server.state, reading
         self._lock = asyncio.Lock()
+        self._acting = False
         self._retry: Action | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.ending: asyncio.Task[None] | None = None
@@ -196,6 +197,9 @@ class ReviewPage:
 
     async def _do(self, action: Action) -> bool:
         """Run one action at a time; whether it went well. What fails is said."""
+        if self._acting:  # a key pressed twice must not submit the next scan too
+            return False
+        self._acting = True
         async with self._lock:
             case = self.reading.case
             self._set(busy=True, problem="")
@@ -210,6 +214,7 @@ class ReviewPage:
                 return False
             finally:
                 self._show(changed=self.reading.case is not case)
+                self._acting = False
                 self._set(busy=False)
         self._retry = None
         return True

@@ -21,9 +21,7 @@ def why_lines(why: Why) -> list[str]:
         lines.append(f"The model's outline is implausible: {', '.join(why.implausible)}.")
     if why.stale:
         lines.append("Judged by an earlier model; it is being judged anew.")
-    if why.note:
-        lines.append(why.note)
-    return lines
+    return lines  # the server's own note says the same in one line
 
 
 def model_line(why: Why) -> str:

@@ -33,6 +33,7 @@
     if (!found) return;
     event.preventDefault();
     event.stopImmediatePropagation();
+    if (event.repeat && !/^(Arrow|Page|[[\],.+-])/.test(key)) return;
     trame().trigger("key", [found.action]);
   };
   // Before the views: they would take keys for themselves.
