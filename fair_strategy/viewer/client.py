@@ -35,7 +35,6 @@ class Case:
     """A scan that is leased to this reader."""
 
     id: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +243,7 @@ class ReviewClient:
 def _case(found: Mapping[str, Any]) -> Case | None:
     if not found.get("id"):
         return None
-    return Case(str(found["id"]), str(found.get("name") or found["id"]))
+    return Case(str(found["id"]))
 
 
 def _suffix(disposition: str) -> str:

@@ -213,8 +213,8 @@ class ReviewPage:
                 self._say(str(error))
                 return False
             finally:
-                self._show(changed=self.reading.case is not case)
                 self._acting = False
+                self._show(changed=self.reading.case is not case)
                 self._set(busy=False)
         self._retry = None
         return True
@@ -226,7 +226,7 @@ class ReviewPage:
             {
                 "has_client": reading.client is not None,
                 "has_case": case is not None,
-                "case_name": case.name if case else "",
+                "case_name": case.id if case else "",
                 "progress": wording.progress_line(progress),
                 "progress_share": 100 * progress.labelled / max(progress.pool, 1),
                 "why_lines": wording.why_lines(why) if case else [],

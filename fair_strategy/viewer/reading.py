@@ -92,7 +92,7 @@ class Reading:
             return ""
         if not await asyncio.to_thread(_is_held, client, case_id):
             return f"You no longer hold {case_id}; take the next scan."
-        await self._open(Case(case_id, case_id))
+        await self._open(Case(case_id))
         return f"Back at {case_id}" + (", with your draft." if self.recovered else ".")
 
     async def log_out(self) -> None:
@@ -130,7 +130,7 @@ class Reading:
         if case is None:
             raise ReadingError("There is no case of yours to open again.")
         await self._open(case, tag="final")
-        return case.name
+        return case.id
 
     async def submit(self) -> str:
         """Hand in the mask; the name of the case."""
@@ -138,14 +138,14 @@ class Reading:
         mask = await self._written("submit.nii.gz")
         await asyncio.to_thread(client.submit, case.id, mask)
         await self._leave()
-        return case.name
+        return case.id
 
     async def skip(self, reason: str) -> str:
         """Give the scan back; the name of the case."""
         case = self._held()
         await asyncio.to_thread(self._client().skip, case.id, reason)
         await self._leave()
-        return case.name
+        return case.id
 
     async def exclude(self, reason: str) -> str:
         """Take the scan out of the study; the name of the case."""
@@ -154,7 +154,7 @@ class Reading:
             raise ReadingError("Excluding a scan needs a reason.")
         await asyncio.to_thread(self._client().exclude, case.id, reason.strip())
         await self._leave()
-        return case.name
+        return case.id
 
     async def reveal(self) -> None:
         """Show the pre-segmentation of a scan that is read without it; the server records it."""
@@ -228,11 +228,12 @@ class Reading:
         Raises:
             ReadingError: the lease was lost.
         """
-        if self.case is None:
+        case = self.case
+        if case is None or await asyncio.to_thread(self._client().renew, case.id):
             return
-        if not await asyncio.to_thread(self._client().renew, self.case.id):
+        if self.case is case:
             raise ReadingError(
-                f"Your hold on {self.case.name} has run out: a colleague may be given this scan. "
+                f"Your hold on {case.id} has run out: a colleague may be given this scan. "
                 "You can still submit."
             )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.app import serving
 
-PATIENCE_MS = 120_000
+PATIENCE_MS = 240_000
 STATE = "window.trame?.state?.state"
 
 
