@@ -8,13 +8,15 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from fair_strategy.viewer.opengl import rendering_environment
 
 log = logging.getLogger(__name__)
 
 START_S = 120.0
-STOP_S = 10.0
+STOP_S = 20.0
+"""For a draft on its way to the server."""
 # As in `worker`, which is imported only in the processes that have the scene.
 SECRET_VARIABLE = "FAIR_STRATEGY_REVIEW_SECRET"
 
@@ -109,6 +111,7 @@ class Pool:
         if session is None:
             return None
         session.taken = True  # before anything is awaited: nobody else gets it
+        session.touch()
         self._refill()
         assert session.ready is not None
         try:
@@ -152,28 +155,34 @@ class Pool:
         assert session.ready is not None
         try:
             with output.open("wb") as errors:
-                session.process = await asyncio.create_subprocess_exec(
-                    *self._command(),
-                    stdin=asyncio.subprocess.PIPE,  # its end tells the worker to end
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=errors,
-                    env={**rendering_environment(), SECRET_VARIABLE: session.key},
-                )
+                session.process = await self._process(session, errors)
                 await self._listen(session)
                 code = await session.process.wait()
+        except OSError as error:
+            code = error.errno
         finally:
             self._sessions.pop(session.id, None)
         if not session.ready.done():
             sentence = f"a session ended while it started (code {code}); see {output}"
+            log.error("%s", sentence)
             session.ready.set_exception(WorkerError(sentence))
             session.ready.exception()  # seen, even if nobody waits for it
-            log.error("%s", sentence)
-        elif code:
+            return  # starting the next one at once would fail again, for ever
+        if code:
             log.error("session %s ended with code %s; see %s", session.id, code, output)
         else:
             output.unlink(missing_ok=True)
-        if session.taken or not session.ready.exception():
-            self._refill()
+        self._refill()
+
+    async def _process(self, session: Session, errors: IO[bytes]) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "fair_strategy.viewer.worker"),
+            *("--server", self.settings.server, "--rescue", str(self.settings.rescue)),
+            stdin=asyncio.subprocess.PIPE,  # its end tells the worker to end
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            env={**rendering_environment(), SECRET_VARIABLE: session.key},
+        )
 
     async def _listen(self, session: Session) -> None:
         assert session.process is not None
@@ -184,12 +193,6 @@ class Pool:
             if word == "ready" and not session.ready.done():
                 session.port = int(port)
                 session.ready.set_result(session.port)
-
-    def _command(self) -> list[str]:
-        return [
-            *(sys.executable, "-m", "fair_strategy.viewer.worker"),
-            *("--server", self.settings.server, "--rescue", str(self.settings.rescue)),
-        ]
 
     async def _end(self, session: Session) -> None:
         process = session.process
