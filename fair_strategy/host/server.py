@@ -56,9 +56,10 @@ def bring_up(study: Study) -> None:
 
 def attach(app: FastAPI, settings: HostSettings) -> None:
     """Put our routes before MONAI Label's, and the guard around everything."""
-    from fair_strategy.host.routes import reader, work
+    from fair_strategy.host.routes import reader, review, work
 
-    app.router.routes[:0] = [*reader.router.routes, *work.router.routes]
+    ours = (reader.router, review.router, work.router)
+    app.router.routes[:0] = [route for router in ours for route in router.routes]
     # The stack is built when the server starts up, before this: wrap it.
     app.middleware_stack = Guard(app.middleware_stack or app.build_middleware_stack(), settings)
 

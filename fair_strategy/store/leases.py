@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from fair_strategy.store.database import Store
 from fair_strategy.store.encoding import null_to_nan
+from fair_strategy.store.handouts import AUDIT
+from fair_strategy.store.work import add_skip_reason
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,24 @@ def _hand_out(
     )
 
 
-def release(store: Store, case_id: str, client_id: str, *, now: float, cool_down_s: float) -> bool:
+def release(
+    store: Store,
+    case_id: str,
+    client_id: str,
+    *,
+    now: float,
+    cool_down_s: float,
+    reason: str | None = None,
+) -> bool:
     """Give a held case back; for `cool_down_s` this client gets others first.
+
+    Args:
+        store: the study's store.
+        case_id: what is given back.
+        client_id: who holds it.
+        now: monotonic seconds.
+        cool_down_s: how long the case stays away from this client; 0: not at all.
+        reason: kept with the case if given.
 
     Returns:
         False, and nothing done, if the client does not hold it.
@@ -171,6 +189,8 @@ def release(store: Store, case_id: str, client_id: str, *, now: float, cool_down
         ).rowcount
         if done and cool_down_s > 0:
             _pause(connection, client_id, case_id, until=now + cool_down_s)
+        if done and reason is not None:
+            add_skip_reason(connection, case_id, client_id, reason, time.time())
     return done == 1
 
 
@@ -217,27 +237,6 @@ def lease_of(store: Store, case_id: str) -> LeaseRecord | None:
     return None if row is None else LeaseRecord(**dict(row))
 
 
-def set_seen_model(store: Store, case_id: str, client_id: str, model: str) -> None:
-    """Remember whose prediction a client was last shown on a case; outlives the lease."""
-    with store.transaction() as connection:
-        connection.execute(
-            "INSERT OR REPLACE INTO seen_models VALUES (?, ?, ?)", (case_id, client_id, model)
-        )
-
-
-def holder_saw(store: Store, case_id: str, client_id: str) -> str | None:
-    """Checksum of the model whose prediction the client was last shown on a case; None if none."""
-    row = (
-        store.read()
-        .execute(
-            "SELECT model FROM seen_models WHERE case_id = ? AND client_id = ?",
-            (case_id, client_id),
-        )
-        .fetchone()
-    )
-    return None if row is None else row["model"]
-
-
 def models_in_use(store: Store) -> set[str]:
     """Checksums of the models whose predictions are before the readers who hold a case."""
     rows = store.read().execute(
@@ -269,6 +268,7 @@ def random_draws(store: Store) -> set[str]:
     rows = store.read().execute(
         """SELECT case_id FROM plan_rows JOIN (
             SELECT case_id, plan_id, position, max(decision_id) FROM decisions GROUP BY case_id
-        ) USING (case_id, plan_id, position) WHERE reason = 'audit'"""
+        ) USING (case_id, plan_id, position) WHERE reason = ?""",
+        (AUDIT,),
     )
     return {row["case_id"] for row in rows}

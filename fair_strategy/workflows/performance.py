@@ -15,7 +15,7 @@ from fair_strategy.metrics.surface import average_surface_distance_mm
 from fair_strategy.store import cases, plans, predictions, scores
 from fair_strategy.store.labels import LabelRecord
 from fair_strategy.store.predictions import full_mask
-from fair_strategy.store.scores import ComparisonRecord
+from fair_strategy.store.scores import ComparisonRecord, ModelRecord
 from fair_strategy.workflows.study import Study
 
 log = logging.getLogger(__name__)
@@ -133,19 +133,18 @@ def _labelled(study: Study) -> list[ComparisonRecord]:
 
 
 def _prequential(study: Study) -> list[ComparisonRecord]:
-    """What readers saw against what they submitted; unchanged submissions say nothing.
+    """What the model said before the label came, against the label; by what its reader saw.
 
-    Scans are picked because they are uncertain, more strictly in one subgroup than in another:
-    where every subgroup has audit draws, which are random within it, those alone are used.
+    A reader who saw the prediction and submitted it unchanged says nothing. One to whom it stayed
+    hidden (audit slot) says most: that label counts whatever it is. Scans are picked because they
+    are uncertain, more strictly in one subgroup than in another: where every subgroup has audit
+    draws, which are random within it, those alone are used.
     """
     current = scores.current_model(study.store)
     if current is None:
         return []
-    rows = [
-        c
-        for c in scores.comparisons(study.store, model=current.checksum, seen=True)
-        if not c.unchanged
-    ]
+    seen = scores.comparisons(study.store, model=current.checksum, seen=True)
+    rows = [c for c in seen if not c.unchanged] + _kept_hidden(study, current)
     audited = plans.random_draws(study.store)
     subgroups = study.subgroups()
     drawn = [c for c in rows if c.case_id in audited and c.case_id in subgroups]
@@ -153,6 +152,25 @@ def _prequential(study: Study) -> list[ComparisonRecord]:
     for c in drawn:
         counts[subgroups[c.case_id]] += 1
     return drawn if min(counts.values(), default=0) >= MIN_AUDITED else rows
+
+
+def _kept_hidden(study: Study, current: ModelRecord) -> list[ComparisonRecord]:
+    """The current model against labels of audit slots whose readers saw no prediction at all.
+
+    Only labels newer than the model: it cannot have been trained on those.
+    """
+    unseen = {
+        (label.case_id, label.digest)
+        for label in cases.labels(study.store, cases.FINAL)
+        if label.seen_model is None
+    }
+    hidden = {
+        (work.case_id, work.label_digest)
+        for work in cases.work(study.store)
+        if work.revealed is False and work.created_at > current.created_at
+    }
+    rows = scores.comparisons(study.store, model=current.checksum, seen=False)
+    return [c for c in rows if (c.case_id, c.label_digest) in unseen & hidden]
 
 
 def _cross_validated(study: Study) -> list[ComparisonRecord]:
