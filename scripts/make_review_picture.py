@@ -12,7 +12,7 @@ from review_study import browser, log_in, review_page, study_server, until
 
 PICTURE = Path("docs/images/review-page.png")
 SIZE = {"width": 1440, "height": 900}
-SETTLED_S = 6.0
+SETTLED_S = 20.0
 """The views send a sharper picture some moments after the last change."""
 
 
@@ -32,6 +32,7 @@ def main() -> int:
             for key in ("u", "z", "z", "z", "2"):
                 page.keyboard.press(key)
             until(page, "s.tool === 'paint' && s.peaks.startsWith('place 1 of')")
+            page.locator(".v-snackbar__wrapper").wait_for(state="hidden")
             time.sleep(SETTLED_S)
             PICTURE.parent.mkdir(parents=True, exist_ok=True)
             page.screenshot(path=str(PICTURE))

@@ -77,13 +77,14 @@ def browser() -> Iterator[Any]:
 def until(page: Any, condition: str) -> None:
     """Wait for an expression over `s`, the page's state."""
     script = f"() => {{ const s = {STATE}; return s && ({condition}) }}"
-    page.wait_for_function(script, timeout=1000 * PATIENCE_S)
+    page.wait_for_function(script)
 
 
 def log_in(page: Any, url: str, name: str) -> None:
     """Open the page and log in."""
+    page.set_default_timeout(1000 * PATIENCE_S)
     page.goto(url)
-    page.fill("input[name=reader]", name, timeout=1000 * PATIENCE_S)
+    page.fill("input[name=reader]", name)
     page.keyboard.press("Enter")
     until(page, "s.screen === 'read' && !s.busy")
 
