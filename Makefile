@@ -48,7 +48,7 @@ $(STAMP)-serve:
 
 # Every extra is added to the same environment.
 $(STAMP)-test: $(STAMP)-serve
-	$(PIP) --quiet --editable '.[test,synthetic,report,pacs,cluster]'
+	$(PIP) --quiet --editable '.[test,synthetic,report,viewer,pacs,cluster]'
 	@touch $@
 
 $(STAMP)-docs: $(STAMP)-serve

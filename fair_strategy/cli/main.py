@@ -13,6 +13,7 @@ from fair_strategy.cli.audit import audit
 from fair_strategy.cli.options import fail
 from fair_strategy.cli.rank import rank
 from fair_strategy.cli.report import report
+from fair_strategy.cli.review import review
 from fair_strategy.cli.score import score
 from fair_strategy.cli.simulate import simulate
 from fair_strategy.cli.synth import synth
@@ -20,7 +21,7 @@ from fair_strategy.cli.task import task
 from fair_strategy.cli.train import train
 from fair_strategy.store.errors import StoreError, UnknownCaseError
 
-VERBS = (synth, score, rank, train, simulate, report, audit, task)
+VERBS = (synth, score, rank, train, simulate, report, audit, task, review)
 
 
 _BAD_PATH = (

@@ -29,6 +29,7 @@ from fair_strategy.workflows.audit.settings import RANKED_FROM, AuditSettings
 from fair_strategy.workflows.models import current_model
 from fair_strategy.workflows.rounds import LabelledCase, labelled_cases
 from fair_strategy.workflows.scoring import predict_volume
+from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import LABEL, Study, StudyError
 
 log = logging.getLogger(__name__)
@@ -174,7 +175,7 @@ def _write(study: Study, cases: Sequence[LabelledCase], folder: Path, left_out: 
 
 def _write_maps(study: Study, case: LabelledCase, folder: Path) -> None:
     """Reference, prediction, probability and entropy, on the scan's grid."""
-    volume, reference = read_image(case.record.path), read_mask(case.label.path)
+    volume, reference = read_image(image_path(study, case.record)), read_mask(case.label.path)
     name, model = case.record.case_id, current_model(study)
     found = predict_volume(model, volume, study.settings, name=name)
     write_mask(folder / "reference.nii", reference.array, reference.affine)

@@ -13,8 +13,6 @@ import fair_strategy
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "monai", "monailabel")
-# Parts that need an extra which the tests do not install.
-NEEDS_EXTRA = ("fair_strategy.viewer",)
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +23,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 def our_modules() -> list[str]:
     found = pkgutil.walk_packages(fair_strategy.__path__, "fair_strategy.", onerror=lambda _: None)
-    return sorted(m.name for m in found if not m.name.startswith(NEEDS_EXTRA))
+    return sorted(m.name for m in found)
 
 
 def loaded_after(statement: str, names: tuple[str, ...]) -> set[str]:

@@ -1,0 +1,249 @@
+"""One port for all readers: hands out sessions, and passes on what belongs to each.
+
+`/` gives a session and leads to `/s/<id>/`. Whoever has the session's cookie is let through to its
+worker process, pages and WebSocket alike; the secret that the worker asks for goes to the page by
+trame's launcher request, so that it stands in no address.
+"""
+
+import asyncio
+import hmac
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable
+from html import escape
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import web
+
+from fair_strategy.viewer.pool import Pool, Session, WorkerError
+
+log = logging.getLogger(__name__)
+
+COOKIE = "fair-strategy-review"
+POOL = web.AppKey("pool", Pool)
+CLIENT = web.AppKey("client", aiohttp.ClientSession)
+HOSTS = web.AppKey("hosts", frozenset)
+MESSAGE_BYTES = 64 * 1024 * 1024
+PASSED_ON = ("Accept", "Accept-Language", "If-None-Match", "If-Modified-Since", "User-Agent")
+HEADERS = {
+    # The page's templates are compiled in the browser, hence eval. Nothing may come from elsewhere.
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+        "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+        "connect-src 'self' data: blob:; worker-src 'self' blob:; frame-ancestors 'none'; "
+        "base-uri 'self'; form-action 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+_FULL = (
+    "All {most} places are taken. A place is free again when a colleague closes the page; "
+    "this page tries again by itself."
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def make_broker(pool: Pool, *, hosts: frozenset[str] = frozenset()) -> web.Application:
+    """The broker as an aiohttp application.
+
+    Args:
+        pool: of the workers; started and closed with the application.
+        hosts: names under which it may be addressed beside those of this machine's loopback.
+    """
+    app = web.Application(middlewares=[_only_known_hosts])
+    app[POOL], app[HOSTS] = pool, hosts
+    app.on_response_prepare.append(_add_headers)
+    app.cleanup_ctx.append(_running)
+    app.router.add_get("/", _enter)
+    app.router.add_get("/health", _health)
+    app.router.add_post("/s/{id}/paraview/", _launch)
+    app.router.add_get("/s/{id}/ws", _socket)
+    app.router.add_get("/s/{id}/{path:.*}", _page)
+    return app
+
+
+def serve(pool: Pool, *, host: str, port: int, hosts: frozenset[str] = frozenset()) -> None:
+    """Run the broker until it is told to end."""
+    web.run_app(make_broker(pool, hosts=hosts), host=host, port=port, print=None)
+
+
+async def _running(app: web.Application):  # type: ignore[no-untyped-def]
+    app[CLIENT] = aiohttp.ClientSession(auto_decompress=False)
+    await app[POOL].start()
+    yield
+    await app[POOL].close()
+    await app[CLIENT].close()
+
+
+async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+
+
+@web.middleware
+async def _only_known_hosts(request: web.Request, handler: Handler) -> web.StreamResponse:
+    # A foreign page whose name resolves to this machine must not reach it.
+    host = urlsplit(f"//{request.host}").hostname or ""
+    if not (_is_loopback(host) or host in request.app[HOSTS]):
+        raise web.HTTPMisdirectedRequest(
+            text=f"{host!r} is no name of this review page; the lead adds it by --public-host"
+        )
+    return await handler(request)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# ---------------------------------------------------------------- ways in
+
+
+async def _enter(request: web.Request) -> web.StreamResponse:
+    """A session: the one that this browser had, if its page is closed; else a new one."""
+    pool = request.app[POOL]
+    session = _session_of_before(request)
+    if session is None:
+        try:
+            session = await pool.take()
+        except WorkerError as error:
+            return _sentence(str(error), status=500)
+    if session is None:
+        return _sentence(_FULL.format(most=pool.settings.most), status=503, again_s=10)
+    answer = web.HTTPFound(f"/s/{session.id}/index.html")
+    secure = request.headers.get("X-Forwarded-Proto", request.scheme) == "https"
+    # The first lets the session's own pages in; the second finds the session from `/`.
+    for name, value, path in (
+        (COOKIE, session.token, f"/s/{session.id}/"),
+        (f"{COOKIE}-last", f"{session.id}:{session.token}", "/"),
+    ):
+        answer.set_cookie(
+            name, value, path=path, httponly=True, samesite="Strict", secure=secure or None
+        )
+    raise answer
+
+
+def _session_of_before(request: web.Request) -> Session | None:
+    session_id, _, token = request.cookies.get(f"{COOKIE}-last", "").partition(":")
+    session = request.app[POOL].get(session_id)
+    if session is None or not session.alive or not _matches(token, session):
+        return None
+    return None if session.connections else session
+
+
+async def _health(request: web.Request) -> web.Response:
+    pool = request.app[POOL]
+    return web.json_response(
+        {"taken": pool.taken, "processes": len(pool), "most": pool.settings.most}
+    )
+
+
+async def _launch(request: web.Request) -> web.Response:
+    """What trame's page asks for before it connects: the address, and the worker's secret."""
+    session = _let_in(request)
+    # The page puts its own host, and wss where it is on https.
+    address = f"ws://USE_HOST/s/{session.id}/ws"
+    return web.json_response({"sessionURL": address, "secret": session.key})
+
+
+async def _page(request: web.Request) -> web.StreamResponse:
+    session = _let_in(request)
+    path = request.match_info["path"] or "index.html"
+    url = f"http://127.0.0.1:{session.port}/{path}"
+    headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
+    try:
+        async with request.app[CLIENT].get(
+            url, params=request.query, headers=headers, allow_redirects=False
+        ) as found:
+            kept = ("Content-Type", "Content-Encoding", "ETag", "Last-Modified")
+            answer = web.StreamResponse(status=found.status)
+            answer.headers.update({n: found.headers[n] for n in kept if n in found.headers})
+            answer.headers["Cache-Control"] = "no-cache"
+            await answer.prepare(request)
+            async for chunk in found.content.iter_chunked(65536):
+                await answer.write(chunk)
+            await answer.write_eof()
+            return answer
+    except aiohttp.ClientConnectionError:
+        raise web.HTTPFound("/") from None
+
+
+async def _socket(request: web.Request) -> web.StreamResponse:
+    session = _let_in(request)
+    origin = urlsplit(request.headers.get("Origin", "")).netloc
+    if origin != request.host:
+        raise web.HTTPForbidden(text="a page of another origin may not connect")
+    front = web.WebSocketResponse(max_msg_size=MESSAGE_BYTES, heartbeat=30.0)
+    await front.prepare(request)
+    session.connections += 1
+    session.touch()
+    try:
+        async with request.app[CLIENT].ws_connect(
+            f"ws://127.0.0.1:{session.port}/ws", max_msg_size=MESSAGE_BYTES
+        ) as back:
+            await _both_ways(front, back, session)
+    except aiohttp.ClientError:
+        log.info("session %s does not answer", session.id)
+    finally:
+        session.connections -= 1
+        session.touch()
+        await front.close()
+    return front
+
+
+async def _both_ways(
+    front: web.WebSocketResponse, back: aiohttp.ClientWebSocketResponse, session: Session
+) -> None:
+    async def inwards() -> None:
+        async for message in front:
+            session.touch()
+            await _send(back, message)
+
+    async def outwards() -> None:
+        async for message in back:
+            await _send(front, message)
+
+    ways = [asyncio.create_task(inwards()), asyncio.create_task(outwards())]
+    _, unfinished = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    for way in unfinished:
+        way.cancel()
+    await asyncio.gather(*ways, return_exceptions=True)
+
+
+async def _send(
+    to: web.WebSocketResponse | aiohttp.ClientWebSocketResponse, message: aiohttp.WSMessage
+) -> None:
+    if message.type == aiohttp.WSMsgType.BINARY:
+        await to.send_bytes(message.data)
+    elif message.type == aiohttp.WSMsgType.TEXT:
+        await to.send_str(message.data)
+
+
+def _let_in(request: web.Request) -> Session:
+    session = request.app[POOL].get(request.match_info["id"])
+    if session is None or not session.alive:
+        raise web.HTTPFound("/")
+    if not _matches(request.cookies.get(COOKIE, ""), session):
+        raise web.HTTPForbidden(text="this session belongs to another browser; open / for your own")
+    return session
+
+
+def _matches(token: str, session: Session) -> bool:
+    return hmac.compare_digest(token.encode(), session.token.encode())
+
+
+def _sentence(text: str, *, status: int, again_s: int = 0) -> web.Response:
+    again = f'<meta http-equiv="refresh" content="{again_s}">' if again_s else ""
+    page = (
+        f"<!doctype html><html lang=en><head><title>Review</title>{again}<style>"
+        "body{background:#14181d;color:#e8ecf1;font:16px/1.5 system-ui,sans-serif;"
+        "display:grid;place-content:center;height:96vh;text-align:center}p{max-width:36em}"
+        f"</style></head><body><p>{escape(text)}</p></body></html>"
+    )
+    return web.Response(text=page, content_type="text/html", status=status)

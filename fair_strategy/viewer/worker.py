@@ -1,0 +1,85 @@
+"""One reader's process: ``python -m fair_strategy.viewer.worker``, started by the broker.
+
+It writes one line to standard output when it serves: `ready PORT`. The secret that its page must
+know comes in the environment, which other users of the machine cannot read. It ends when its
+standard input does, so never outlives the broker; what was drawn is kept as a draft first.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SECRET_VARIABLE = "FAIR_STRATEGY_REVIEW_SECRET"
+HOST = "127.0.0.1"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve one page until standard input ends; exit status 0."""
+    asked = _parser().parse_args(arguments)
+    secret = os.environ.pop(SECRET_VARIABLE, "")
+    if not secret:
+        sys.stderr.write(f"{SECRET_VARIABLE} is empty: a page without a secret is not served\n")
+        return 2
+    from trame.app import get_server
+
+    from fair_strategy.viewer.page import ReviewPage
+    from fair_strategy.viewer.reading import Reading
+    from fair_strategy.viewer.scene import ReviewScene
+
+    server = get_server(client_type="vue3")
+    server.cli.set_defaults(authKey=secret)
+    del sys.argv[1:]  # trame would read the same line in its own way
+    with tempfile.TemporaryDirectory(prefix="fair-strategy-review-") as folder:
+        reading = Reading(
+            ReviewScene(), url=asked.server, folder=Path(folder), rescue=Path(asked.rescue)
+        )
+        page = ReviewPage(server, reading)
+        server.controller.on_server_ready.add(lambda **_: _ready(server, page))
+        server.start(
+            port=0,
+            host=HOST,
+            timeout=0,  # the broker decides
+            open_browser=False,
+            show_connection_info=False,
+            disable_logging=True,
+        )
+    return 0
+
+
+def _ready(server: Any, page: Any) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_reader(sys.stdin.fileno(), lambda: _on_input(loop, server, page))
+    sys.stdout.write(f"\nready {server.port}\n")
+    sys.stdout.flush()
+
+
+def _on_input(loop: asyncio.AbstractEventLoop, server: Any, page: Any) -> None:
+    if os.read(sys.stdin.fileno(), 1024):
+        return
+    loop.remove_reader(sys.stdin.fileno())
+    page.ending = loop.create_task(_end(server, page))
+
+
+async def _end(server: Any, page: Any) -> None:
+    try:
+        await page.close()
+    except Exception:  # whatever it was, the process ends
+        logging.getLogger(__name__).exception("the draft could not be kept")
+    await server.stop()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fair_strategy.viewer.worker")
+    parser.add_argument("--server", required=True, help="address of the MONAI Label server")
+    parser.add_argument("--rescue", required=True, help="where drafts wait for the server")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The broker and its worker processes, real ones: counted, bounded, apart from each other."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("aiohttp", reason="the extra 'viewer' is not installed")
+
+import aiohttp
+from aiohttp import web
+
+from fair_strategy.viewer import worker
+from fair_strategy.viewer.broker import COOKIE, make_broker
+from fair_strategy.viewer.pool import SECRET_VARIABLE, Pool, PoolSettings
+
+pytestmark = pytest.mark.usefixtures("slicer")
+NO_SERVER = "http://127.0.0.1:9"
+
+
+def settings(tmp_path: Path, **how: float) -> PoolSettings:
+    return PoolSettings(server=NO_SERVER, logs=tmp_path, rescue=tmp_path / "rescue", **how)
+
+
+def with_broker(pool: Pool, check: Callable[[str], Awaitable[None]]) -> None:
+    """Run `check` with the address of a broker."""
+
+    async def run() -> None:
+        runner = web.AppRunner(make_broker(pool))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            await check(f"http://127.0.0.1:{runner.addresses[0][1]}")
+        finally:
+            await runner.cleanup()
+
+    asyncio.run(run())
+
+
+async def answered(
+    browser: aiohttp.ClientSession, url: str, *, method: str = "GET", **how: object
+) -> aiohttp.ClientResponse:
+    """An answer that was read to its end."""
+    async with browser.request(method, url, **how) as answer:  # type: ignore[arg-type]
+        await answer.read()
+        return answer
+
+
+async def until(condition: Callable[[], bool], *, within_s: float = 60.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+def test_requests_at_once_never_start_more_processes_than_there_are_places(tmp_path):
+    pool = Pool(settings(tmp_path, most=2, spare=2))
+    seen = []
+
+    async def check(address: str) -> None:
+        async def enter() -> int:
+            async with (
+                aiohttp.ClientSession() as browser,
+                browser.get(address, allow_redirects=False) as answer,
+            ):
+                seen.append(len(pool))
+                return answer.status
+
+        assert sorted(await asyncio.gather(*(enter() for _ in range(4)))) == [302, 302, 503, 503]
+        assert (pool.taken, len(pool)) == (2, 2)
+        first, second = pool._sessions.values()
+        assert first.key != second.key
+        assert first.token != second.token
+        # A crash takes one session away, and gives its place to the next reader.
+        assert first.process is not None
+        os.kill(first.process.pid, signal.SIGKILL)
+        await until(lambda: pool.get(first.id) is None)
+        assert second.alive
+        assert await enter() == 302
+        assert pool.taken == 2
+
+    with_broker(pool, check)
+    assert max(seen) == 2
+    assert len(pool) == 0
+
+
+def test_a_session_is_open_to_its_own_browser_only(tmp_path):
+    pool = Pool(settings(tmp_path, most=1, spare=1))
+
+    async def check(address: str) -> None:
+        async with (
+            aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as mine,
+            aiohttp.ClientSession() as other,
+        ):
+            answer = await answered(mine, address)
+            assert answer.status == 200
+            assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+            home = str(answer.url).removesuffix("index.html")
+            (session,) = pool._sessions.values()
+
+            launched = await (await answered(mine, f"{home}paraview/", method="POST")).json()
+            assert launched["secret"] == session.key
+            assert session.key not in home
+
+            for path in ("index.html", "ws"):
+                assert (await answered(other, home + path)).status == 403
+            assert (await answered(other, f"{home}paraview/", method="POST")).status == 403
+            forged = {COOKIE: session.token[:-1] + "-"}
+            assert (await answered(other, home, cookies=forged)).status == 403
+
+            # A page of another origin, even in the reader's own browser.
+            for origin in ("http://evil.example", None):
+                headers = {"Origin": origin} if origin else {}
+                with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+                    await mine.ws_connect(f"{home}ws", headers=headers)
+            evil = await answered(mine, address, headers={"Host": "evil.example"})
+            assert evil.status == 421
+
+            # The page is closed, so `/` leads back to the session that this browser has.
+            assert str((await answered(mine, address)).url) == f"{home}index.html"
+            assert (await answered(other, address)).status == 503
+
+    with_broker(pool, check)
+
+
+def test_a_session_whose_page_stays_closed_ends_by_itself(tmp_path):
+    pool = Pool(settings(tmp_path, most=1, spare=0, keep_s=1.0))
+
+    async def check(address: str) -> None:
+        async with aiohttp.ClientSession() as browser:
+            assert (await answered(browser, address, allow_redirects=False)).status == 302
+            (session,) = pool._sessions.values()
+            process = session.process
+            assert process is not None
+            await until(lambda: len(pool) == 0)
+            assert process.returncode == 0
+            # Its address leads to a new session.
+            old = f"{address}/s/{session.id}/"
+            answer = await answered(browser, old, allow_redirects=False)
+            assert (answer.status, answer.headers["Location"]) == (302, "/")
+
+    with_broker(pool, check)
+
+
+def test_a_worker_without_a_secret_refuses_to_serve(monkeypatch, capsys):
+    monkeypatch.delenv(SECRET_VARIABLE, raising=False)
+    assert worker.main(["--server", NO_SERVER, "--rescue", "x"]) == 2
+    assert "without a secret" in capsys.readouterr().err
+
+
+def test_broker_and_worker_agree_on_where_the_secret_is():
+    assert worker.SECRET_VARIABLE == SECRET_VARIABLE

@@ -1,0 +1,191 @@
+"""The editing tools, each with undo and redo, on Slicer's own effects."""
+
+import numpy as np
+import pytest
+
+from fair_strategy.data.volumes import read_labels
+from tests.viewer.conftest import SHAPE, affine, ball, scan
+
+LABELS = {"left caudate": 3}
+"""A value other than 1: smoothing once emptied such a segment."""
+
+
+@pytest.fixture
+def drawn(scene, rng, write):
+    """An open case with two balls, one of them small; the tools of the scene."""
+    from fair_strategy.viewer.scene import CaseFiles
+    from fair_strategy.viewer.tools import Tools
+
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[ball((12, 14, 12), 6)] = 3
+    mask[ball((30, 26, 20), 2)] = 3
+    matrix = affine("LAS", oblique=True)
+    image = scan(rng)
+    scene.open(CaseFiles(write("s.nii", image, matrix), write("m.nii", mask, matrix)), LABELS)
+    return Tools(scene)
+
+
+def voxels(scene) -> int:
+    return int(np.count_nonzero(scene.labels()))
+
+
+def place(scene, voxel) -> tuple[float, float, float]:
+    """RAS mm of a voxel of the file, a LAS grid."""
+    x, y, z, _ = affine("LAS", oblique=True) @ [*voxel, 1.0]
+    return float(x), float(y), float(z)
+
+
+def view(scene):
+    return scene.app.view_manager.get_view("Red").get_view_node()
+
+
+def test_paint_erase_undo_and_redo(scene, drawn, tmp_path):
+    from fair_strategy.viewer.tools import Tool
+
+    before = scene.labels()
+    drawn.select(Tool.paint)
+    drawn.set_brush(6.0, sphere=True)
+    drawn.stamp(place(scene, (22, 10, 8)), view(scene))
+    painted = scene.labels()
+    assert (painted >= before).all()
+    # A sphere of 6 mm holds 113 mm3, that is 60 voxels of 1.875 mm3.
+    assert 30 < np.count_nonzero(painted != before) < 100
+    assert read_labels(scene.export(tmp_path / "o.nii")).array[22, 10, 8] == 3
+    drawn.undo()
+    assert np.array_equal(scene.labels(), before)
+    drawn.redo()
+    assert np.array_equal(scene.labels(), painted)
+    drawn.select(Tool.erase)
+    drawn.stamp(place(scene, (22, 10, 8)), view(scene))
+    assert np.array_equal(scene.labels(), before)
+
+
+def test_a_flat_brush_paints_less_than_a_round_one(scene, drawn):
+    from fair_strategy.viewer.tools import Tool
+
+    drawn.select(Tool.paint)
+    counts = {}
+    for sphere in (False, True):
+        start = voxels(scene)
+        drawn.set_brush(8.0, sphere=sphere)
+        drawn.stamp(place(scene, (22, 10, 8)), view(scene))
+        counts[sphere] = voxels(scene) - start
+        drawn.undo()
+    assert 0 < counts[False] < counts[True] / 2
+
+
+def test_without_a_brush_in_hand_a_stamp_changes_nothing(scene, drawn):
+    from fair_strategy.viewer.tools import Tool
+
+    before = voxels(scene)
+    drawn.select(Tool.look)
+    drawn.stamp(place(scene, (22, 10, 8)), view(scene))
+    assert voxels(scene) == before
+    assert scene.edits == 0
+
+
+def test_islands_keep_the_largest_or_take_away_the_small(scene, drawn):
+    large, whole = np.count_nonzero(ball((12, 14, 12), 6)), voxels(scene)
+    drawn.keep_largest()
+    assert voxels(scene) == large
+    drawn.undo()
+    assert voxels(scene) == whole
+    drawn.remove_small(100)
+    assert voxels(scene) == large
+
+
+def test_threshold_keeps_only_what_lies_within(scene, drawn):
+    inside = scene.intensities()[scene.labels() != 0]
+    middle = float(np.median(inside))
+    drawn.keep_within(middle, float(inside.max()))
+    assert voxels(scene) == np.count_nonzero(inside >= middle)
+    assert scene.intensities()[scene.labels() != 0].min() >= middle
+    drawn.undo()
+    assert voxels(scene) == inside.size
+
+
+def test_a_brush_within_a_range_paints_nothing_outside_of_it(scene, drawn):
+    from fair_strategy.viewer.tools import Tool
+
+    before = scene.labels()
+    drawn.select(Tool.paint)
+    drawn.set_brush(8.0, sphere=True)
+    middle = float(scene.intensities()[22, 10, 8])
+    drawn.paint_within(middle, middle + 300, enabled=True)
+    drawn.stamp(place(scene, (22, 10, 8)), view(scene))
+    drawn.paint_within(0, 1, enabled=False)
+    new = (scene.labels() != 0) & (before == 0)
+    if new.any():
+        assert scene.intensities()[new].min() >= middle
+    drawn.stamp(place(scene, (22, 10, 8)), view(scene))
+    assert np.count_nonzero((scene.labels() != 0) & (before == 0)) > np.count_nonzero(new)
+
+
+@pytest.mark.parametrize("how", ["median", "opening", "closing", "gaussian"])
+def test_smoothing_changes_a_segment_but_never_loses_it(scene, drawn, how):
+    from fair_strategy.viewer.tools import Smoothing
+
+    before = voxels(scene)
+    drawn.smooth(Smoothing(how), 3.0 if how != "gaussian" else 1.0)
+    assert 0.5 * before < voxels(scene) < 1.5 * before
+    assert set(np.unique(scene.labels())) == {0, 3}
+    drawn.undo()
+    assert voxels(scene) == before
+
+
+def test_joint_smoothing_is_not_offered():
+    from fair_strategy.viewer.tools import Smoothing
+
+    assert "joint" not in {how.value for how in Smoothing}
+
+
+def test_scissors_cut_what_lies_inside_a_line(scene, drawn):
+    from vtkmodules.vtkCommonCore import vtkPoints
+
+    from fair_strategy.viewer.tools import Cut, Tool
+
+    before = voxels(scene)
+    slice_view = scene.app.view_manager.get_view("Red")
+    slice_view.fit_view_to_content()
+    width, height = slice_view.render_window().GetSize()
+    drawn.select(Tool.scissors)
+    drawn.set_cut(Cut.erase_inside)
+    line = vtkPoints()
+    for x, y in ((0, 0), (width, 0), (width, height), (0, height)):
+        line.InsertNextPoint(x, y, 0)
+    scene.app.segmentation_editor.active_effect.apply_points_display_coordinates(line, slice_view)
+    assert voxels(scene) < before
+    drawn.undo()
+    assert voxels(scene) == before
+
+
+def test_a_file_takes_the_place_of_what_is_drawn(scene, drawn, write):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[ball((20, 20, 15), 3)] = 3
+    scene.take(write("other.nii", mask, affine("LAS", oblique=True)))
+    assert voxels(scene) == np.count_nonzero(mask)
+    assert not scene.undo.can_undo()
+
+
+def test_every_edit_and_every_undo_is_counted_for_the_draft(scene, drawn):
+    from fair_strategy.viewer.tools import Tool
+
+    drawn.select(Tool.paint)
+    drawn.set_brush(6.0, sphere=True)
+    counts = [scene.edits]
+    drawn.stamp(place(scene, (22, 10, 8)), view(scene))
+    counts.append(scene.edits)
+    drawn.undo()
+    counts.append(scene.edits)
+    drawn.redo()
+    counts.append(scene.edits)
+    assert counts == sorted(set(counts)), "each step raises the count"
+
+
+def test_tools_wait_for_a_case(scene):
+    from fair_strategy.viewer.tools import Tool, Tools
+
+    tools = Tools(scene)
+    for tool in Tool:
+        tools.select(tool)
+    assert not scene.is_open
