@@ -153,6 +153,7 @@ class Pool:
     async def _live(self, session: Session) -> None:
         output = self.settings.logs / f"worker-{session.id}.log"
         assert session.ready is not None
+        code: int | None
         try:
             with output.open("wb") as errors:
                 session.process = await self._process(session, errors)
