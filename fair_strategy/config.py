@@ -54,7 +54,7 @@ def _filter_pairs(value: Any) -> Any:
 
     pairs = _name_value_pairs(value)
     for pair in pairs if isinstance(pairs, tuple | list) else ():
-        if len(pair) != 2 or tag_for_keyword(str(pair[0])) is None:
+        if len(pair) != 2 or not pair[0] or tag_for_keyword(str(pair[0])) is None:
             raise ValueError("expected DICOM keywords and values, such as Modality=MR")
     return pairs
 
