@@ -20,6 +20,8 @@ from tests.viewer.study import (
 )
 
 pytestmark = [pytest.mark.usefixtures("slicer"), pytest.mark.timeout(900)]
+# One of three scans is an audit slot; a validation set would be handed out before all others.
+STUDY = ("--conf", "audit_every", "3", "--conf", "validation_per_group", "0")
 SUBGROUP_WORDS = ("group", "sex", "age", "weight", "utility", "quota", "gap")
 
 
@@ -30,7 +32,7 @@ def server(slicer: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     cohorts.write_cohort(root / "studies", per_group=8)
     serving.application(root)
     port = serving.free_port()
-    process = serving.launch(root, "--conf", "audit_every", "3", port=port)
+    process = serving.launch(root, *STUDY, port=port)
     running = serving.Server(process, f"http://127.0.0.1:{port}", root)
 
     def scored() -> bool:
@@ -295,7 +297,7 @@ def test_where_the_server_is_away_a_sentence_says_so_and_retry_goes_on(server, n
     assert "nothing is lost" in problem
     assert reader.state("has_case")
 
-    server.process = serving.launch(server.root, "--conf", "audit_every", "3", port=port)
+    server.process = serving.launch(server.root, *STUDY, port=port)
     serving.wait_for(lambda: server.client("probe").info(), what="start of the server")
     reader.page.click("[data-test=retry]")
     reader.until("!s.has_case && !s.busy && !s.problem")
