@@ -150,6 +150,7 @@ class FairAppMixin(_Base):
         self._background = server.background_of(self.study, self.host_settings)
         super().on_init_complete()
         self._background.start()
+        server.announce(app, monailabel_settings.MONAI_LABEL_SERVER_PORT)
 
     # ------------------------------------------------------------------ requests
 

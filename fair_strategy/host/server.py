@@ -13,6 +13,7 @@ from fair_strategy.config import HostSettings
 from fair_strategy.data.cohort import CohortError
 from fair_strategy.host.background import Background
 from fair_strategy.host.guard import Guard
+from fair_strategy.host.lead import LeadAccess, TokenFromAddress
 from fair_strategy.host.sentences import without_values
 from fair_strategy.host.watcher import Watcher
 from fair_strategy.store import ServerRunning, plans
@@ -56,11 +57,19 @@ def bring_up(study: Study) -> None:
 
 def attach(app: FastAPI, settings: HostSettings) -> None:
     """Put our routes before MONAI Label's, and the guard around everything."""
-    from fair_strategy.host.routes import reader, work
+    from fair_strategy.host.routes import lead, lead_figures, reader, work
 
-    app.router.routes[:0] = [*reader.router.routes, *work.router.routes]
+    routers = (reader.router, work.router, lead.router, lead_figures.router)
+    app.router.routes[:0] = [route for router in routers for route in router.routes]
+    app.state.lead = LeadAccess.of(settings)
     # The stack is built when the server starts up, before this: wrap it.
-    app.middleware_stack = Guard(app.middleware_stack or app.build_middleware_stack(), settings)
+    guarded = Guard(app.middleware_stack or app.build_middleware_stack(), settings)
+    app.middleware_stack = TokenFromAddress(guarded)
+
+
+def announce(app: FastAPI, port: int) -> None:
+    """Tell the console where the dashboard is, once."""
+    app.state.lead.announce(port)
 
 
 def background_of(study: Study, settings: HostSettings) -> Background:

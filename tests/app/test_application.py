@@ -99,7 +99,7 @@ def test_our_routes_run_in_threads_and_stand_before_the_stock_ones():
     app.include_router(stock_datastore.router)
     attach(app, HostSettings())
     assert app.router.routes[: len(ours)] == ours
-    assert isinstance(app.middleware_stack, Guard)
+    assert isinstance(app.middleware_stack.app, Guard)
 
 
 @pytest.mark.parametrize("params", ["[1]", "{", '"text"'])
