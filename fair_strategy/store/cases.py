@@ -12,12 +12,16 @@ from fair_strategy.store.encoding import to_json
 from fair_strategy.store.errors import UnknownCaseError
 from fair_strategy.store.labels import (  # noqa: F401 - found here by callers
     LabelRecord,
+    SkipRecord,
+    WorkRecord,
     delete_label,
     label,
     labelled_ids,
     labels,
     save_label,
+    skip_reasons,
     update_label_info,
+    work,
 )
 from fair_strategy.store.open_rows import refresh_open
 
@@ -39,7 +43,7 @@ class ScanLike(Protocol):
 
 @dataclass(frozen=True)
 class CaseRecord:
-    """One scan; `unreadable` and `excluded` are the reason, or None."""
+    """One scan; `unreadable` and `excluded` are the reason, or None; `excluded_by` is a client."""
 
     case_id: str
     subject_id: str
@@ -49,6 +53,7 @@ class CaseRecord:
     unreadable: str | None
     excluded: str | None
     info: dict[str, Any]
+    excluded_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,7 @@ def _record(row: sqlite3.Row) -> CaseRecord:
         unreadable=row["unreadable"],
         excluded=row["excluded"],
         info=json.loads(row["info"]),
+        excluded_by=row["excluded_by"],
     )
 
 
@@ -165,14 +171,30 @@ def mark_unreadable(store: Store, case_id: str, fingerprint: str, reason: str) -
     return done == 1
 
 
-def exclude(store: Store, case_id: str, reason: str | None) -> None:
-    """Take a case out of the study for a reason, or (None) put it back; its labels stay."""
+def exclude(store: Store, case_id: str, reason: str | None, *, by: str | None = None) -> None:
+    """Take a case out of the study for a reason, or (None) put it back; its labels stay.
+
+    While it is out nobody holds it, nobody is handed it, and its label is neither trained on nor
+    counted.
+
+    Args:
+        store: the study's store.
+        case_id: which case.
+        reason: why; None puts the case back.
+        by: the client who says so.
+
+    Raises:
+        UnknownCaseError: if there is no such case.
+    """
     with store.transaction() as connection:
         done = connection.execute(
-            "UPDATE cases SET excluded = ? WHERE case_id = ?", (reason, case_id)
+            "UPDATE cases SET excluded = ?, excluded_by = ? WHERE case_id = ?",
+            (reason, None if reason is None else by, case_id),
         ).rowcount
         if not done:
             raise UnknownCaseError(f"there is no case {case_id!r} in this study")
+        if reason is not None:
+            connection.execute("DELETE FROM leases WHERE case_id = ?", (case_id,))
         refresh_open(connection, [case_id])
 
 

@@ -55,12 +55,14 @@ def comparisons(
 ) -> list[ComparisonRecord]:
     """Comparisons with today's final labels, oldest first, of one model or kind if asked.
 
-    Those with a label that has since been replaced or deleted are left out.
+    Those with a label that has since been replaced or deleted, and those of an excluded case, are
+    left out.
     """
     rows = store.read().execute(
         """SELECT comparisons.* FROM comparisons JOIN labels
             ON labels.case_id = comparisons.case_id AND labels.tag = 'final'
             AND labels.digest = comparisons.label_digest
+        JOIN cases ON cases.case_id = comparisons.case_id AND cases.excluded IS NULL
         WHERE model = coalesce(?, model) AND seen = coalesce(?, seen)
         ORDER BY comparisons.created_at, comparisons.case_id, model, seen""",
         (model, None if seen is None else int(seen)),

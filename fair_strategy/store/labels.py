@@ -11,6 +11,13 @@ from fair_strategy.store.database import Store
 from fair_strategy.store.encoding import to_json
 from fair_strategy.store.errors import UnknownCaseError
 from fair_strategy.store.open_rows import refresh_open
+from fair_strategy.store.work import (  # noqa: F401 - found here by callers
+    SkipRecord,
+    WorkRecord,
+    add_work,
+    skip_reasons,
+    work,
+)
 
 FINAL = "final"
 
@@ -35,17 +42,34 @@ class LabelRecord:
     seen_model: str | None
 
 
-def save_label(store: Store, record: LabelRecord) -> None:
+def save_label(
+    store: Store, record: LabelRecord, *, by_reader: bool = False, edited_mm3: float | None = None
+) -> None:
     """Add or replace the label of (case, tag): row and info in one transaction.
 
     A final label also ends the case's lease and takes the case out of the plans. Write the mask
     file first: once this returns, the row survives a kill or a power cut.
+
+    Args:
+        store: the study's store.
+        record: the label.
+        by_reader: a final label is work of its client: keep what it cost (`work`).
+        edited_mm3: how much of the prediction that they saw the reader changed; None if none was.
 
     Raises:
         UnknownCaseError: if the case was never added.
     """
     with store.transaction() as connection:
         _require_case(connection, record.case_id)
+        if by_reader and record.tag == FINAL:
+            add_work(
+                connection,
+                record.case_id,
+                record.digest,
+                client_id=record.client_id,
+                edited_mm3=edited_mm3,
+                created_at=record.created_at,
+            )
         connection.execute(
             "INSERT OR REPLACE INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (

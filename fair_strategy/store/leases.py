@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fair_strategy.store.database import Store
 from fair_strategy.store.encoding import null_to_nan
+from fair_strategy.store.work import add_skip_reason
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,24 @@ def _hand_out(
     )
 
 
-def release(store: Store, case_id: str, client_id: str, *, now: float, cool_down_s: float) -> bool:
+def release(
+    store: Store,
+    case_id: str,
+    client_id: str,
+    *,
+    now: float,
+    cool_down_s: float,
+    reason: str | None = None,
+) -> bool:
     """Give a held case back; for `cool_down_s` this client gets others first.
+
+    Args:
+        store: the study's store.
+        case_id: what is given back.
+        client_id: who holds it.
+        now: monotonic seconds.
+        cool_down_s: how long the case stays away from this client; 0: not at all.
+        reason: kept with the case if given.
 
     Returns:
         False, and nothing done, if the client does not hold it.
@@ -171,6 +188,8 @@ def release(store: Store, case_id: str, client_id: str, *, now: float, cool_down
         ).rowcount
         if done and cool_down_s > 0:
             _pause(connection, client_id, case_id, until=now + cool_down_s)
+        if done and reason is not None:
+            add_skip_reason(connection, case_id, client_id, reason, time.time())
     return done == 1
 
 
@@ -215,27 +234,6 @@ def lease_of(store: Store, case_id: str) -> LeaseRecord | None:
     """The lease on a case, expired or not (compare `expires_at`); None if it is free."""
     row = store.read().execute("SELECT * FROM leases WHERE case_id = ?", (case_id,)).fetchone()
     return None if row is None else LeaseRecord(**dict(row))
-
-
-def set_seen_model(store: Store, case_id: str, client_id: str, model: str) -> None:
-    """Remember whose prediction a client was last shown on a case; outlives the lease."""
-    with store.transaction() as connection:
-        connection.execute(
-            "INSERT OR REPLACE INTO seen_models VALUES (?, ?, ?)", (case_id, client_id, model)
-        )
-
-
-def holder_saw(store: Store, case_id: str, client_id: str) -> str | None:
-    """Checksum of the model whose prediction the client was last shown on a case; None if none."""
-    row = (
-        store.read()
-        .execute(
-            "SELECT model FROM seen_models WHERE case_id = ? AND client_id = ?",
-            (case_id, client_id),
-        )
-        .fetchone()
-    )
-    return None if row is None else row["model"]
 
 
 def models_in_use(store: Store) -> set[str]:

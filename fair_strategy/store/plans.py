@@ -8,13 +8,18 @@ from typing import Any
 
 from fair_strategy.store.database import Store
 from fair_strategy.store.encoding import null_to_nan, number_or_null, to_json
+from fair_strategy.store.handouts import (  # noqa: F401 - found here by callers
+    Handout,
+    handout,
+    percentile_of,
+    take_again,
+)
 from fair_strategy.store.leases import (  # noqa: F401 - found here by callers
     DecisionRecord,
     LeaseRecord,
     Taken,
     decision,
     decisions,
-    holder_saw,
     lease_of,
     leases,
     models_in_use,
@@ -22,10 +27,15 @@ from fair_strategy.store.leases import (  # noqa: F401 - found here by callers
     release,
     renew,
     renew_all,
-    set_seen_model,
     take_next,
 )
 from fair_strategy.store.open_rows import refresh_plan
+from fair_strategy.store.reveals import (  # noqa: F401 - found here by callers
+    holder_saw,
+    reveal,
+    revealed,
+    set_seen_model,
+)
 
 KEPT_PLANS = 3
 

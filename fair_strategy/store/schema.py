@@ -123,4 +123,30 @@ _FIRST = (
 # Float16, little-endian; null where the model gave none, and for scores of before.
 _FEATURES = ("ALTER TABLE scores ADD COLUMN features BLOB",)
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FEATURES)
+# What a label cost its reader, which hidden pre-segmentations were asked for, why scans were given
+# back. `revealed` is null unless the case came from an audit slot, whose pre-segmentation is hidden.
+_READERS = (
+    """CREATE TABLE label_work (
+        case_id TEXT NOT NULL REFERENCES cases,
+        label_digest TEXT NOT NULL,
+        client_id TEXT NOT NULL,
+        seconds REAL,
+        edited_mm3 REAL,
+        created_at REAL NOT NULL,
+        revealed INTEGER,
+        PRIMARY KEY (case_id, label_digest))""",
+    """CREATE TABLE reveals (
+        case_id TEXT NOT NULL REFERENCES cases,
+        client_id TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        PRIMARY KEY (case_id, client_id))""",
+    """CREATE TABLE skip_reasons (
+        case_id TEXT NOT NULL REFERENCES cases,
+        client_id TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        created_at REAL NOT NULL)""",
+    "ALTER TABLE cases ADD COLUMN excluded_by TEXT",
+    "CREATE INDEX decisions_by_case ON decisions (case_id, client_id)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FEATURES, _READERS)

@@ -1,5 +1,6 @@
 """Opening, migrating, sharing and leaving the database."""
 
+import dataclasses
 import multiprocessing
 import os
 import pickle
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fair_strategy.store import Store, StoreError, cases, database, scores
+from fair_strategy.store import Store, StoreError, cases, database, plans, scores
 from fair_strategy.store.settings import (
     current_settings,
     get_value,
@@ -78,6 +79,37 @@ def test_a_study_of_the_first_release_keeps_its_scores_and_takes_features(state_
     assert scores.features(store, "m", "h") == {}
     scores.add_score(store, kept, features=[0.5, 1.0])
     assert scores.features(store, "m", "h")["c0"].tolist() == [0.5, 1.0]
+
+
+def test_a_study_of_the_second_release_keeps_its_rows_and_takes_what_readers_did(state_dir):
+    path = prepare_directory(state_dir) / database.DATABASE_NAME
+    with closing(sqlite3.connect(path)) as old:
+        for statement in (*database.MIGRATIONS[0], *database.MIGRATIONS[1]):
+            old.execute(statement)
+        old.executescript(
+            """INSERT INTO cases (case_id, subject_id, path, fingerprint, excluded) VALUES
+                ('c0', 's0', '/c0.nii', '10-1', NULL), ('c1', 's1', '/c1.nii', '10-1', 'blurred');
+            INSERT INTO plans VALUES (1, 'random', NULL, 1, 7, '{}', '{}', '{}', 3.0, '');
+            INSERT INTO plan_rows VALUES (1, 0, 'c0', 'a', NULL, NULL, 40.0, 'audit', 1);
+            INSERT INTO decisions VALUES (1, 1, 0, 'c0', 'ann', 100.0);
+            INSERT INTO leases VALUES ('c0', 'ann', 60.0, 1);
+            INSERT INTO labels VALUES
+                ('c0', 'final', '/m.nii.gz', '{}', 'ann', 50.0, 'of before', NULL);
+            PRAGMA user_version = 2"""
+        )
+        old.commit()
+    store = Store.open(state_dir)
+    assert pragma(store, "user_version") == len(database.MIGRATIONS)
+    assert cases.case(store, "c1").excluded == "blurred"
+    assert cases.case(store, "c1").excluded_by is None
+    assert plans.lease_of(store, "c0").client_id == "ann"
+    assert (cases.work(store), cases.skip_reasons(store)) == ([], [])
+    kept = cases.label(store, "c0")
+    assert kept.digest == "of before"
+    newer = dataclasses.replace(kept, digest="new", created_at=130.0)
+    plans.reveal(store, "c0", "ann")
+    cases.save_label(store, newer, by_reader=True, edited_mm3=8.0)
+    assert cases.work(store) == [cases.WorkRecord("c0", "new", "ann", 30.0, 8.0, 130.0, True)]
 
 
 def test_each_thread_has_a_connection_of_its_own(empty):

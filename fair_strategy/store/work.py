@@ -1,0 +1,123 @@
+"""What labels cost their readers: time, volume edited; and why scans were skipped."""
+
+import sqlite3
+from dataclasses import dataclass
+
+from fair_strategy.store.database import Store
+from fair_strategy.store.handouts import handout_within
+from fair_strategy.store.reveals import revealed_within
+
+
+@dataclass(frozen=True)
+class WorkRecord:
+    """The work behind one final label; case and digest are its key.
+
+    Attributes:
+        label_digest: that of the label.
+        seconds: from handing the case out to submitting it, on the wall clock, pauses included;
+            None if the case was not handed out since its label before, or if the clock was set
+            back meanwhile. Submitting the same mask after a re-opening adds to it.
+        edited_mm3: volume that differs between the label and the prediction that its reader saw;
+            None if none was seen.
+        created_at: seconds since 1970.
+        revealed: whether the reader asked for the hidden pre-segmentation; None if it was not
+            hidden (no audit slot).
+    """
+
+    case_id: str
+    label_digest: str
+    client_id: str
+    seconds: float | None
+    edited_mm3: float | None
+    created_at: float
+    revealed: bool | None
+
+
+@dataclass(frozen=True)
+class SkipRecord:
+    """A case given back by a reader, who said why; `created_at` is seconds since 1970."""
+
+    case_id: str
+    client_id: str
+    reason: str
+    created_at: float
+
+
+_ADD_WORK = """INSERT INTO label_work
+    (case_id, label_digest, client_id, seconds, edited_mm3, created_at, revealed)
+    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (case_id, label_digest) DO UPDATE SET
+        seconds = CASE WHEN client_id = excluded.client_id AND seconds IS NOT NULL
+            THEN seconds + coalesce(excluded.seconds, 0) ELSE excluded.seconds END,
+        client_id = excluded.client_id, edited_mm3 = excluded.edited_mm3,
+        created_at = excluded.created_at, revealed = excluded.revealed"""
+
+
+def add_work(
+    connection: sqlite3.Connection,
+    case_id: str,
+    label_digest: str,
+    *,
+    client_id: str,
+    edited_mm3: float | None,
+    created_at: float,
+) -> None:
+    """Add the row of a final label, before the label itself replaces the one of before."""
+    connection.execute(
+        _ADD_WORK,
+        (
+            case_id,
+            label_digest,
+            client_id,
+            _seconds(connection, case_id, client_id, until=created_at),
+            edited_mm3,
+            created_at,
+            revealed_within(connection, case_id, client_id),
+        ),
+    )
+
+
+def _seconds(
+    connection: sqlite3.Connection, case_id: str, client_id: str, *, until: float
+) -> float | None:
+    handed = handout_within(connection, case_id, client_id)
+    if handed is None:
+        return None
+    row = connection.execute(
+        "SELECT 1 FROM labels WHERE case_id = ? AND tag = 'final' AND created_at > ?",
+        (case_id, handed.created_at),
+    ).fetchone()
+    # A label since the handout: that one took the time. A negative time: the clock was set back.
+    return until - handed.created_at if row is None and until >= handed.created_at else None
+
+
+def work(store: Store, *, superseded: bool = False) -> list[WorkRecord]:
+    """The work behind today's final labels, oldest first; with that of replaced ones if asked."""
+    rows = store.read().execute(
+        """SELECT label_work.* FROM label_work WHERE :all OR EXISTS (
+            SELECT 1 FROM labels WHERE labels.case_id = label_work.case_id
+            AND tag = 'final' AND digest = label_digest)
+        ORDER BY created_at, case_id""",
+        {"all": superseded},
+    )
+    return [_record(row) for row in rows]
+
+
+def _record(row: sqlite3.Row) -> WorkRecord:
+    fields = dict(row)
+    asked = fields["revealed"]
+    return WorkRecord(**fields | {"revealed": None if asked is None else bool(asked)})
+
+
+def add_skip_reason(
+    connection: sqlite3.Connection, case_id: str, client_id: str, reason: str, now: float
+) -> None:
+    """Note why a client gave a case back; `now` is seconds since 1970."""
+    connection.execute(
+        "INSERT INTO skip_reasons VALUES (?, ?, ?, ?)", (case_id, client_id, reason, now)
+    )
+
+
+def skip_reasons(store: Store) -> list[SkipRecord]:
+    """Every skip for which a reason was given, oldest first."""
+    rows = store.read().execute("SELECT * FROM skip_reasons ORDER BY created_at, rowid")
+    return [SkipRecord(**dict(row)) for row in rows]
