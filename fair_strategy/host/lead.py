@@ -3,6 +3,7 @@
 import hmac
 import secrets
 import sys
+from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import HTTPException, Request, Response
@@ -67,6 +68,11 @@ class LeadAccess:
             secure=request.url.scheme == "https",
         )
 
+    def blanked(self, text: bytes) -> bytes:
+        """The text with stars in place of the token: MONAI Label logs its command line."""
+        token = self._token.encode()
+        return text.replace(token, b"*" * len(token))
+
     def announcement(self, port: int) -> str:
         """The line for the console; with the token only if nobody else can know it yet."""
         address = f"http://127.0.0.1:{port}{TOP}/"
@@ -99,6 +105,24 @@ class TokenFromAddress:
                 scope["query_string"] = urlencode(rest).encode("latin-1")
                 scope.setdefault("state", {})[_IN_ADDRESS] = token
         await self.app(scope, receive, send)
+
+
+def access_of(request: Request) -> LeadAccess:
+    """The access of the server that got this request."""
+    access: LeadAccess = request.app.state.lead
+    return access
+
+
+def blank_log(access: LeadAccess, log_file: Path) -> None:
+    """Put stars over the token in a log that was written before this server knew it."""
+    if not log_file.exists():
+        return
+    written = log_file.read_bytes()
+    blanked = access.blanked(written)
+    if blanked != written:
+        # In place: the logger has the file open, and appends.
+        with open(log_file, "r+b") as file:
+            file.write(blanked)
 
 
 def token_in_address(request: Request) -> str | None:

@@ -13,7 +13,7 @@ from fair_strategy.config import HostSettings
 from fair_strategy.data.cohort import CohortError
 from fair_strategy.host.background import Background
 from fair_strategy.host.guard import Guard
-from fair_strategy.host.lead import LeadAccess, TokenFromAddress
+from fair_strategy.host.lead import LeadAccess, TokenFromAddress, blank_log
 from fair_strategy.host.sentences import without_values
 from fair_strategy.host.watcher import Watcher
 from fair_strategy.store import ServerRunning, plans
@@ -57,10 +57,10 @@ def bring_up(study: Study) -> None:
 
 def attach(app: FastAPI, settings: HostSettings) -> None:
     """Put our routes before MONAI Label's, and the guard around everything."""
-    from fair_strategy.host.routes import lead, lead_figures, reader, work
+    from fair_strategy.host.routes import lead, lead_figures, logs, reader, work
 
-    routers = (reader.router, work.router, lead.router, lead_figures.router)
-    app.router.routes[:0] = [route for router in routers for route in router.routes]
+    parts = (reader, work, lead, lead_figures, logs)
+    app.router.routes[:0] = [route for part in parts for route in part.router.routes]
     app.state.lead = LeadAccess.of(settings)
     # The stack is built when the server starts up, before this: wrap it.
     guarded = Guard(app.middleware_stack or app.build_middleware_stack(), settings)
@@ -68,7 +68,10 @@ def attach(app: FastAPI, settings: HostSettings) -> None:
 
 
 def announce(app: FastAPI, port: int) -> None:
-    """Tell the console where the dashboard is, once."""
+    """Tell the console where the dashboard is, once; the log keeps no token."""
+    from fair_strategy.host.routes.logs import log_file
+
+    blank_log(app.state.lead, log_file())
     app.state.lead.announce(port)
 
 

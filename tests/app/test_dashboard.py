@@ -1,5 +1,7 @@
 """The study lead's routes, in this process: who gets in, what is told, what is never told."""
 
+import json
+import os
 import re
 import warnings
 
@@ -258,3 +260,32 @@ def test_no_log_line_holds_token_or_subgroup(client, caplog):
     assert any("token is another one" in line for line in ours)
     assert TOKEN not in "\n".join(ours)
     assert not any(re.search(r"\b(group|[AB])\b", line) for line in ours)
+
+
+def test_the_log_that_may_be_opened_has_stars_for_the_token(client, tmp_path, monkeypatch):
+    from monailabel.config import settings
+
+    monkeypatch.setattr(settings, "MONAI_LABEL_APP_DIR", str(tmp_path))
+    file = tmp_path / "logs" / "app.log"
+    file.parent.mkdir()
+    file.write_text(f"conf: {{'lead_token': '{TOKEN}'}}\nnext\n")
+    assert client.get("/logs/").status_code == 403
+    client.app.middleware_stack.app.settings = HostSettings(allow_remote=True, allow_logs=True)
+    for lines in (0, 300):
+        told = client.get("/logs/", params={"lines": lines, "html": False}).text
+        assert "lead_token': '*******************'" in told
+        assert told.endswith("next\n")
+    access.blank_log(client.app.state.lead, file)
+    assert TOKEN not in file.read_text()
+    assert file.read_text().endswith("next\n")
+
+
+def test_what_monai_label_hands_to_its_processes_has_no_token(monkeypatch):
+    from fair_strategy.host import app as host_app
+
+    conf = {"lead_token": TOKEN, "rule": "softmax"}
+    monkeypatch.setattr(host_app.monailabel_settings, "MONAI_LABEL_APP_CONF", dict(conf))
+    monkeypatch.setenv("MONAI_LABEL_APP_CONF", json.dumps(conf))
+    host_app.forget_token()
+    assert host_app.monailabel_settings.MONAI_LABEL_APP_CONF == {"rule": "softmax"}
+    assert json.loads(os.environ["MONAI_LABEL_APP_CONF"]) == {"rule": "softmax"}

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from monailabel.interfaces.utils.app import app_instance
 
-from fair_strategy.host.lead import TOP, LeadAccess, token_in_address
+from fair_strategy.host.lead import TOP, access_of, token_in_address
 from fair_strategy.workflows.overview.summary import latest_audit_report
 
 log = logging.getLogger(__name__)
@@ -33,12 +33,6 @@ Bearer = Annotated[
     HTTPAuthorizationCredentials | None,
     Depends(HTTPBearer(auto_error=False, description="the study lead's token")),
 ]
-
-
-def access_of(request: Request) -> LeadAccess:
-    """The access of the server that got this request."""
-    access: LeadAccess = request.app.state.lead
-    return access
 
 
 def require_lead(request: Request, header: Bearer) -> None:

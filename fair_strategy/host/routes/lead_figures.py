@@ -9,8 +9,8 @@ from monailabel.interfaces.utils.app import app_instance
 
 from fair_strategy.data.bids import check_id
 from fair_strategy.host.errors import readable_errors
-from fair_strategy.host.lead import TOP
-from fair_strategy.host.routes.lead import access_of, require_lead
+from fair_strategy.host.lead import TOP, access_of
+from fair_strategy.host.routes.lead import require_lead
 from fair_strategy.workflows.overview import counts, decisions, performance, summary, training, work
 from fair_strategy.workflows.overview.figures import (
     DecisionRecord,
