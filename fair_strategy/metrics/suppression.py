@@ -1,6 +1,6 @@
 """Which cells of a table of counts to hide, so that no small cell can be read or worked out."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -75,7 +75,7 @@ def _covered(table: Counts, hidden: Mask, place: tuple[int, ...]) -> Mask:
     return min(found, key=lambda pair: pair[0], default=(0.0, everything))[1]
 
 
-def _covers(shape: tuple[int, ...], place: tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
+def _covers(shape: tuple[int, ...], place: tuple[int, ...]) -> Iterator[Sequence[tuple[int, ...]]]:
     """Sets of cells that form a cycle with `place` through the totals of the table."""
     others = [[i for i in range(n) if i != own] for n, own in zip(shape, place, strict=True)]
     if len(shape) == 1:
@@ -93,6 +93,8 @@ def _is_known(table: Counts, hidden: Mask, place: tuple[int, ...]) -> bool:
     ends = []
     for sign in (1.0, -1.0):
         solved = linprog(sign * target, A_eq=sums, b_eq=totals, bounds=(0, None), method="highs")
+        if solved.fun is None:
+            raise RuntimeError(f"a table with its own totals has no solution: {solved.message}")
         ends.append(sign * float(solved.fun))
     return bool(ends[1] - ends[0] < 0.5)
 

@@ -135,7 +135,7 @@ def measured_version(
 
 
 def _measure(study: Study, terms: Terms, before: MeasuredSeries | None) -> Made[MeasuredSeries]:
-    series = {
+    series: dict[str, tuple[Measured, ...]] = {
         name: _over_models(study, evidence, terms, before.series.get(name, ()) if before else ())
         for name, evidence in _EVIDENCE.items()
     }

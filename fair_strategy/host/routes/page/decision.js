@@ -27,7 +27,7 @@ export async function openDecision(id) {
     told.weights.map((w) => [w.subgroup, number(w.weight)])));
   put("candidates", table(`${told.candidates.length} of ${told.total} candidates; the one handed out stands out`,
     [["place", "word"], ["scan", "word"], ["score, nats", "number"], ["weight", "number"], ["utility", "number"], ["reason", "word"]],
-    told.candidates.map((c) => [`${c.position + 1}`, c.image, number(c.score, 4), number(c.weight), number(c.utility, 4), c.reason]),
+    told.candidates.map((c) => [`${c.position + 1}`, c.image, number(c.score, 4), number(c.weight), number(c.utility, 4), c.reason || "rank"]),
     { chosen: (place) => told.candidates[place].chosen }));
   say("", "");
   dialog.showModal();
