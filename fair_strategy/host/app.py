@@ -19,7 +19,7 @@ from fair_strategy.data.bids import check_id
 from fair_strategy.host import worker
 from fair_strategy.host.background import Background
 from fair_strategy.host.datastore import StudyDatastore
-from fair_strategy.host.strategies import PlannedStrategy, StudyScoring
+from fair_strategy.host.strategies import PlannedStrategy, StudyScoring, located
 from fair_strategy.host.tasks import (
     LABELS,
     CaudateInfer,
@@ -174,10 +174,7 @@ class FairAppMixin(_Base):
         if name not in self._strategies:
             raise HTTPException(404, refusal(name, self.study.settings))
         answer: dict[str, Any] = self._strategies[name](request, self._datastore)
-        if answer.get("id"):
-            path = self._datastore.get_image_uri(answer["id"])
-            answer |= {"path": path, "name": Path(path).name}
-        return answer
+        return located(self.study, answer) if answer.get("id") else answer
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         """Run an inference task on a scan of the study, or on a file that the server wrote.

@@ -57,9 +57,9 @@ def bring_up(study: Study) -> None:
 
 def attach(app: FastAPI, settings: HostSettings) -> None:
     """Put our routes before MONAI Label's, and the guard around everything."""
-    from fair_strategy.host.routes import lead, lead_figures, logs, reader, work
+    from fair_strategy.host.routes import lead, lead_figures, logs, reader, review, work
 
-    parts = (reader, work, lead, lead_figures, logs)
+    parts = (reader, review, work, lead, lead_figures, logs)
     app.router.routes[:0] = [route for part in parts for route in part.router.routes]
     app.state.lead = LeadAccess.of(settings)
     # The stack is built when the server starts up, before this: wrap it.

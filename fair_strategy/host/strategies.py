@@ -11,6 +11,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 from fair_strategy.host.clients import checked_client
 from fair_strategy.host.errors import no_values_in_stacks, readable_errors
+from fair_strategy.store import cases
 from fair_strategy.workflows.desk import Handed, next_case
 from fair_strategy.workflows.study import Study
 
@@ -96,6 +97,12 @@ def reply(handed: Handed) -> dict[str, Any]:
         "implausible": handed.implausible,
         "note": handed.note,
     }
+
+
+def located(study: Study, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """A reply with where the scan's file is, which Slicer on the same machine opens."""
+    path = cases.case(study.store, answer["id"]).path
+    return {**answer, "path": str(path), "name": path.name}
 
 
 def _in_words(handed: Handed) -> str:

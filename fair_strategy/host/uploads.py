@@ -19,6 +19,8 @@ from fair_strategy.workflows.study import Study, StudyError
 
 log = logging.getLogger(__name__)
 
+MAX_BYTES = 2 * 1024**3
+"""An uploaded file may have so many: a whole head at 0.5 mm in double precision has half of it."""
 SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd")
 _BIDS_ID = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?(?:_[a-z]+-[A-Za-z0-9]+)*_T1w")
 
@@ -41,14 +43,23 @@ def received(file: BinaryIO, name: str) -> Iterator[Path]:
     """An uploaded file on disk, under its own suffix, for the length of the block.
 
     Raises:
-        ValueError: if the name is of a type that is not read here.
+        ValueError: if the name is of a type that is not read here, or the file is too large.
     """
     suffix = checked_suffix(name)
     with tempfile.TemporaryDirectory(prefix="upload-") as folder:
         path = Path(folder) / f"upload{suffix}"
         with open(path, "wb") as copy:
-            shutil.copyfileobj(file, copy)
+            _copy_bounded(file, copy)
         yield path
+
+
+def _copy_bounded(file: BinaryIO, copy: BinaryIO) -> None:
+    left = MAX_BYTES
+    while chunk := file.read(1024**2):
+        left -= len(chunk)
+        if left < 0:
+            raise ValueError(f"the file is too large: expected at most {MAX_BYTES} bytes")
+        copy.write(chunk)
 
 
 def place_scan(study: Study, case_id: str, file: Path) -> Path:

@@ -11,6 +11,7 @@ from fair_strategy.store.database import Store
 from fair_strategy.store.encoding import to_json
 from fair_strategy.store.errors import UnknownCaseError
 from fair_strategy.store.labels import (  # noqa: F401 - found here by callers
+    FINAL,
     LabelRecord,
     SkipRecord,
     WorkRecord,
@@ -18,6 +19,7 @@ from fair_strategy.store.labels import (  # noqa: F401 - found here by callers
     label,
     labelled_ids,
     labels,
+    progress,
     save_label,
     skip_reasons,
     update_label_info,

@@ -15,6 +15,7 @@ from fair_strategy.store.work import (  # noqa: F401 - found here by callers
     SkipRecord,
     WorkRecord,
     add_work,
+    progress,
     skip_reasons,
     work,
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fair_strategy.store.database import Store
 from fair_strategy.store.encoding import null_to_nan
+from fair_strategy.store.handouts import AUDIT
 from fair_strategy.store.work import add_skip_reason
 
 
@@ -267,6 +268,7 @@ def random_draws(store: Store) -> set[str]:
     rows = store.read().execute(
         """SELECT case_id FROM plan_rows JOIN (
             SELECT case_id, plan_id, position, max(decision_id) FROM decisions GROUP BY case_id
-        ) USING (case_id, plan_id, position) WHERE reason = 'audit'"""
+        ) USING (case_id, plan_id, position) WHERE reason = ?""",
+        (AUDIT,),
     )
     return {row["case_id"] for row in rows}

@@ -9,6 +9,7 @@ from typing import Any
 from fair_strategy.store.database import Store
 from fair_strategy.store.encoding import null_to_nan, number_or_null, to_json
 from fair_strategy.store.handouts import (  # noqa: F401 - found here by callers
+    AUDIT,
     Handout,
     handout,
     percentile_of,

@@ -120,6 +120,13 @@ def full_entropy(record: StoredPrediction) -> NDArray[np.float32]:
     return whole
 
 
+def voxels_apart(record: StoredPrediction, mask: NDArray[np.uint8]) -> int:
+    """How many voxels of `mask` (of the whole scan's shape, 0 and 1) differ from the prediction."""
+    inside = mask[_slices(record)]
+    outside = int(np.count_nonzero(mask)) - int(np.count_nonzero(inside))
+    return outside + int(np.count_nonzero(inside.astype(np.bool_) != record.mask))
+
+
 def prune(state_dir: Path, keep: Collection[str]) -> list[str]:
     """Delete the predictions of all models but those of `keep`; return whose were deleted."""
     deleted = []

@@ -124,7 +124,7 @@ _FIRST = (
 _FEATURES = ("ALTER TABLE scores ADD COLUMN features BLOB",)
 
 # What a label cost its reader, which hidden pre-segmentations were asked for, why scans were given
-# back. `revealed` is null unless the case came from an audit slot, whose pre-segmentation is hidden.
+# back. `revealed` is null unless the pre-segmentation was hidden (audit slot).
 _READERS = (
     """CREATE TABLE label_work (
         case_id TEXT NOT NULL REFERENCES cases,

@@ -121,3 +121,21 @@ def skip_reasons(store: Store) -> list[SkipRecord]:
     """Every skip for which a reason was given, oldest first."""
     rows = store.read().execute("SELECT * FROM skip_reasons ORDER BY created_at, rowid")
     return [SkipRecord(**dict(row)) for row in rows]
+
+
+def progress(store: Store, client_id: str) -> tuple[int, int, int]:
+    """How many cases are labelled, how many are still open, and how many labels are a client's."""
+    row = (
+        store.read()
+        .execute(
+            """SELECT
+            (SELECT count(*) FROM labels JOIN cases USING (case_id)
+                WHERE tag = 'final' AND present = 1 AND excluded IS NULL),
+            (SELECT count(*) FROM open_cases),
+            (SELECT count(*) FROM labels WHERE tag = 'final' AND client_id = ?)""",
+            (client_id,),
+        )
+        .fetchone()
+    )
+    labelled, left, own = map(int, row)
+    return labelled, left, own

@@ -9,13 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fair_strategy.acquisition.strategies import NEEDS_SCORES
 from fair_strategy.data.cohort import CohortError
+from fair_strategy.data.grids import spacing_mm
 from fair_strategy.data.volumes import write_image, write_mask
 from fair_strategy.store import cases, plans, predictions, scores
 from fair_strategy.store.cases import LabelRecord
+from fair_strategy.store.encoding import number_or_null
 from fair_strategy.store.plans import Taken
 from fair_strategy.store.predictions import StoredPrediction, full_entropy, full_mask
+from fair_strategy.workflows.drafts import discard_draft
 from fair_strategy.workflows.intake import checked_mask, store_mask
 from fair_strategy.workflows.planning import ALWAYS_MADE, plan_is_stale, refusal
 from fair_strategy.workflows.rounds import due
@@ -26,6 +32,9 @@ log = logging.getLogger(__name__)
 
 SHARED_CLIENT = "user-xyz"
 """The id that stock Slicer sends for everybody: clicking again under it releases nothing."""
+
+
+OLDER_MODEL = "scored by an earlier model; new scores are on their way"
 
 
 @dataclass(frozen=True)
@@ -76,8 +85,9 @@ def next_case(
                 "no scan can be handed out yet; the study lead finds the reason in the server's log"
             )
         return None
-    shown = _stored(study, taken.case_id)
-    if shown is not None:
+    shown = shown_prediction(study, taken.case_id)
+    # From an audit slot the pre-segmentation is hidden: it is seen once it is asked for.
+    if shown is not None and taken.reason != plans.AUDIT:
         plans.set_seen_model(study.store, taken.case_id, client_id, shown.model)
     return _handed(study, strategy, taken)
 
@@ -87,11 +97,15 @@ def submit(
     case_id: str,
     mask_path: Path,
     *,
-    tag: str = "final",
+    tag: str = cases.FINAL,
     info: dict[str, Any] | None = None,
     client_id: str = "",
 ) -> LabelRecord:
     """Take a reader's mask: check it, write it by rename, commit its row; the lease is over.
+
+    With the row goes what the label cost: time, and how much of the prediction was changed. That
+    is counted here, from the arrays at hand, and not later: the prediction may be gone by then.
+    The reader's draft of the scan is gone, too.
 
     Raises:
         UnknownCaseError: for an unknown case.
@@ -110,7 +124,10 @@ def submit(
         digest=digest,
         seen_model=seen,
     )
-    cases.save_label(study.store, record)
+    edited = _edited_mm3(study, case_id, array, seen)
+    cases.save_label(study.store, record, by_reader=True, edited_mm3=edited)
+    if tag == cases.FINAL:
+        discard_draft(study, case_id, client_id)
     return record
 
 
@@ -140,13 +157,13 @@ def segmentation(
 
 def original(study: Study, case_id: str, suffix: str = ".nii.gz") -> Path | None:
     """The stored pre-segmentation of a case as a file; None if the current model has none yet."""
-    stored = _stored(study, case_id)
+    stored = shown_prediction(study, case_id)
     return None if stored is None else _materialised(study, stored, "original", suffix)
 
 
 def entropy_volume(study: Study, case_id: str, suffix: str = ".nii.gz") -> Path | None:
     """The stored entropy map, nats, on the scan's own grid; None if there is none yet."""
-    stored = _stored(study, case_id)
+    stored = shown_prediction(study, case_id)
     return None if stored is None else _materialised(study, stored, "entropy", suffix)
 
 
@@ -230,34 +247,47 @@ def _take(study: Study, strategy: str, client_id: str, now: float) -> Taken | No
     )
 
 
-def _handed(study: Study, asked: str, taken: Taken) -> Handed:
+def _edited_mm3(
+    study: Study, case_id: str, mask: NDArray[np.uint8], seen: str | None
+) -> float | None:
+    if seen is None:
+        return None
+    fingerprint = cases.case(study.store, case_id).fingerprint
+    stored = predictions.read_prediction(study.state_dir, seen, case_id, fingerprint)
+    if stored is None or stored.shape != mask.shape:
+        return None
+    return predictions.voxels_apart(stored, mask) * float(np.prod(spacing_mm(stored.affine)))
+
+
+def is_stale(study: Study, strategy: str, model: str | None, settings_version: int) -> bool:
+    """Whether a strategy's plan was made for an earlier model, or under other settings."""
     current = scores.current_model(study.store)
-    plan = plans.plan_head(study.store, taken.strategy)
-    stale = taken.strategy in NEEDS_SCORES and (
-        current is None
-        or plan is None
-        or plan.model != current.checksum
-        or plan.settings_version != study.settings_version
+    return strategy in NEEDS_SCORES and (
+        current is None or model != current.checksum or settings_version != study.settings_version
     )
+
+
+def _handed(study: Study, asked: str, taken: Taken) -> Handed:
+    plan = plans.plan_head(study.store, taken.strategy)
+    stale = plan is None or is_stale(study, plan.strategy, plan.model, plan.settings_version)
     note = ""
     if taken.strategy != asked:
         first = plans.plan_head(study.store, asked) is None
         note = "drawn at random: " + ("no scores yet" if first else "the plan is used up")
     elif stale:
-        note = "scored by an earlier model; new scores are on their way"
-    percentile = taken.percentile
+        note = OLDER_MODEL
     return Handed(
         case_id=taken.case_id,
         strategy=asked,
         served_by=taken.strategy,
-        percentile=None if percentile is None or percentile != percentile else percentile,
+        percentile=number_or_null(taken.percentile),
         stale=stale,
         implausible=taken.reason == "implausible",
         note=note,
     )
 
 
-def _stored(study: Study, case_id: str) -> StoredPrediction | None:
+def shown_prediction(study: Study, case_id: str) -> StoredPrediction | None:
     """The current model's prediction of a case; the last model's while that is not there yet."""
     record = cases.case(study.store, case_id)
     for checksum in _shown_models(study):

@@ -137,16 +137,15 @@ def _labelled(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
 
 
 def _prequential(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
-    """What readers saw against what they submitted; unchanged submissions say nothing.
+    """What the model said before the label came, against the label; by what its reader saw.
 
-    Scans are picked because they are uncertain, more strictly in one subgroup than in another:
-    where every subgroup has audit draws, which are random within it, those alone are used.
+    A reader who saw the prediction and submitted it unchanged says nothing. One to whom it stayed
+    hidden (audit slot) says most: that label counts whatever it is. Scans are picked because they
+    are uncertain, more strictly in one subgroup than in another: where every subgroup has audit
+    draws, which are random within it, those alone are used.
     """
-    rows = [
-        c
-        for c in scores.comparisons(study.store, model=model.checksum, seen=True)
-        if not c.unchanged
-    ]
+    seen = scores.comparisons(study.store, model=model.checksum, seen=True)
+    rows = [c for c in seen if not c.unchanged] + _kept_hidden(study, model)
     audited = plans.random_draws(study.store)
     subgroups = study.subgroups()
     drawn = [c for c in rows if c.case_id in audited and c.case_id in subgroups]
@@ -154,6 +153,25 @@ def _prequential(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
     for c in drawn:
         counts[subgroups[c.case_id]] += 1
     return drawn if min(counts.values(), default=0) >= MIN_AUDITED else rows
+
+
+def _kept_hidden(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
+    """A model against labels of audit slots whose readers saw no prediction at all.
+
+    Only labels newer than the model: it cannot have been trained on those.
+    """
+    unseen = {
+        (label.case_id, label.digest)
+        for label in cases.labels(study.store, cases.FINAL)
+        if label.seen_model is None
+    }
+    hidden = {
+        (work.case_id, work.label_digest)
+        for work in cases.work(study.store)
+        if work.revealed is False and work.created_at > model.created_at
+    }
+    rows = scores.comparisons(study.store, model=model.checksum, seen=False)
+    return [c for c in rows if (c.case_id, c.label_digest) in unseen & hidden]
 
 
 def _cross_validated(study: Study, model: ModelRecord) -> list[ComparisonRecord]:

@@ -168,7 +168,11 @@ def cross_validate(
 def training_cases(study: Study) -> tuple[list[TrainingCase], list[TrainingCase]]:
     """Labelled cases: for training, and of the validation set the half that selects."""
     splits, subgroups = cases.splits(study.store), study.subgroups()
-    records = {c.case_id: c for c in cases.cases(study.store) if c.present and not c.unreadable}
+    records = {
+        c.case_id: c
+        for c in cases.cases(study.store)
+        if c.present and not c.unreadable and not c.excluded
+    }
     training, validation = [], []
     for label in sorted(cases.labels(study.store, tag="final"), key=lambda r: r.case_id):
         record = records.get(label.case_id)
@@ -211,12 +215,13 @@ def due(study: Study) -> bool:
 def labels_since_model(study: Study) -> int:
     """Labels for training submitted since the current model was trained."""
     splits = cases.splits(study.store)
-    subject = {c.case_id: c.subject_id for c in cases.cases(study.store)}
+    subject = {c.case_id: c.subject_id for c in cases.cases(study.store) if not c.excluded}
     model = scores.current_model(study.store)
     known = set(model.statistics.get("label_digests", [])) if model else set()
     return sum(
         label.client_id != IMPORTER
         and label.digest not in known
+        and label.case_id in subject
         and subject[label.case_id] not in splits
         for label in cases.labels(study.store, tag="final")
     )

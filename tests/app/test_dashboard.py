@@ -218,9 +218,11 @@ def test_a_decision_that_does_not_exist_is_404_with_a_sentence(client):
 
 
 def test_an_exclusion_is_undone_by_the_lead(app, client):
-    cases.exclude(app.study.store, "sub-02_T1w", "motion")
+    cases.exclude(app.study.store, "sub-02_T1w", "motion", by="ann")
     told = client.get("/fairness/api/summary", headers=BEARER).json()
-    assert told["excluded"] == [{"image": "sub-02_T1w", "reason": "motion", "reopens": True}]
+    assert told["excluded"] == [
+        {"image": "sub-02_T1w", "reason": "motion", "by": "ann", "reopens": True}
+    ]
     body = {"image": "sub-02_T1w"}
     assert client.post("/fairness/api/reopen", json=body, headers=BEARER).json() == body
     assert "sub-02_T1w" in cases.unlabelled_ids(app.study.store)

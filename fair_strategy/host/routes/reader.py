@@ -19,10 +19,12 @@ from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 
 from fair_strategy.data.bids import check_id
-from fair_strategy.host.datastore import FINAL, StudyDatastore
+from fair_strategy.host.clients import user_name
+from fair_strategy.host.datastore import FINAL, ORIGINAL, StudyDatastore
 from fair_strategy.host.errors import readable_errors
 from fair_strategy.host.tasks import UploadedScan
 from fair_strategy.host.uploads import received
+from fair_strategy.workflows.review import original_fetched
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ def next_sample(
 ) -> dict[str, Any]:
     """The next scan for the client in ``params["client_id"]``."""
     request = {**(params or {}), "strategy": strategy}
-    request["client_id"] = request.get("client_id") or _user_name(user)
+    request["client_id"] = request.get("client_id") or user_name(user)
     answer: dict[str, Any] = app_instance().next_sample(request)
     log.info("next sample by %s: %s", strategy, answer.get("id", "nothing left"))
     return answer
@@ -59,7 +61,7 @@ def infer(
     if output == stock_infer.ResultType.dicom_seg:
         raise HTTPException(422, "output 'dicom_seg' needs a PACS; choose image, json or all")
     request = {**_from_client(params), "model": model}
-    request["client_id"] = request.get("client_id") or _user_name(user)
+    request["client_id"] = request.get("client_id") or user_name(user)
     app = app_instance()
     with readable_errors(), _scan(app, image, session_id, file) as scan:
         result = app.infer({**request, "image": scan})
@@ -76,7 +78,7 @@ def save_label(
 ) -> dict[str, Any]:
     """Take a reader's mask."""
     info = _from_client(params)
-    info["client_id"] = info.get("client_id") or _user_name(user)
+    info["client_id"] = info.get("client_id") or user_name(user)
     app = app_instance()
     with readable_errors(), received(label.file, label.filename or "") as path:
         label_id = app.datastore().save_label(image, str(path), tag or FINAL, info)
@@ -87,7 +89,10 @@ def save_label(
 @router.get("/datastore/label")
 def download_label(label: str, tag: str, user: User = MAY_READ) -> Any:
     """A label's file; tags `original` and `uncertainty` are made from the stored prediction."""
-    return stock_datastore.download_label(label, tag)
+    answer = stock_datastore.download_label(label, tag)
+    if tag == ORIGINAL:
+        original_fetched(app_instance().study, label)
+    return answer
 
 
 @router.head("/datastore/label")
@@ -173,13 +178,8 @@ def _from_client(text: str, name: str = "params") -> dict[str, Any]:
 
 
 def _info(text: str, user: User) -> dict[str, Any]:
-    sent_by = _user_name(user)
+    sent_by = user_name(user)
     return {**_from_client(text, "info"), **({"user": sent_by} if sent_by else {})}
-
-
-def _user_name(user: User) -> str | None:
-    # Without authentication MONAI Label calls everybody admin.
-    return user.username if settings.MONAI_LABEL_AUTH_ENABLE else None
 
 
 def _stem(name: str) -> str:

@@ -93,7 +93,12 @@ def counted(
 def excluded(study: Study) -> tuple[Excluded, ...]:
     """Scans that are out of the study now, with the reason; no subgroup."""
     return tuple(
-        Excluded(image=c.case_id, reason=c.excluded or c.unreadable or "", reopens=bool(c.excluded))
+        Excluded(
+            image=c.case_id,
+            reason=c.excluded or c.unreadable or "",
+            by=c.excluded_by,
+            reopens=bool(c.excluded),
+        )
         for c in cases.cases(study.store)
         if c.present and (c.excluded or c.unreadable)
     )

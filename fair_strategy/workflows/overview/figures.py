@@ -261,6 +261,7 @@ class Excluded(Figure):
 
     image: str
     reason: str
+    by: str | None = Field(description="the reader who excluded it, where known")
     reopens: bool = Field(description="whether it can be put back from here")
 
 

@@ -128,9 +128,9 @@ function leases() {
 }
 
 function excluded() {
-  const rows = seen.summary.excluded.map((e) => [e.image, e.reason, e.reopens ? putBack(e.image) : ""]);
+  const rows = seen.summary.excluded.map((e) => [e.image, e.reason, e.by, e.reopens ? putBack(e.image) : ""]);
   put("excluded-table", rows.length && table("Scans out of the study",
-    [["scan", "word"], ["reason", "text"], ["", "word"]], rows) || null, "No scan is excluded.");
+    [["scan", "word"], ["reason", "text"], ["by", "word"], ["", "word"]], rows) || null, "No scan is excluded.");
 }
 
 function putBack(image) {

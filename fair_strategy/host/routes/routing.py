@@ -1,0 +1,32 @@
+"""Routes whose refusals are sentences, also where FastAPI itself finds the request malformed."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+
+
+class SentenceRoute(APIRoute):
+    """A route that answers a malformed request with a 422 that names what was expected."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler of the route; a request that does not fit it is a sentence, not a list."""
+        handle = super().get_route_handler()
+
+        async def handle_or_say(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                raise HTTPException(422, _sentence(error)) from error
+
+        return handle_or_say
+
+
+def _sentence(error: RequestValidationError) -> str:
+    # What was sent is not repeated: it may be long, or somebody's name.
+    return "; ".join(
+        f"{'.'.join(str(part) for part in e['loc'][1:]) or 'body'}: {e['msg']}"
+        for e in error.errors()
+    )
