@@ -8,7 +8,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 Rule = Literal[
     "uniform",
@@ -173,6 +181,15 @@ class HostSettings(_Settings):
     pacs_poll_s: float = Field(
         default=60.0, gt=0, description="how often a PACS is asked for new series, in seconds"
     )
+    lead_token: SecretStr | None = Field(
+        default=None,
+        min_length=12,
+        description="opens the dashboard, 12 characters or more; default: one drawn at each start "
+        "and printed to the console",
+    )
+    min_cell: int = Field(
+        default=5, ge=1, description="the dashboard shows no subgroup figure of fewer cases"
+    )
 
 
 S = TypeVar("S", bound=_Settings)
@@ -220,8 +237,12 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
 
 def _sentence(error: ValidationError) -> str:
     return "; ".join(
-        f"option {'.'.join(map(str, e['loc']))!r}: {e['msg']}, got {e['input']!r}"
+        f"option {'.'.join(map(str, e['loc']))!r}: {e['msg']}, got {_shown(e)}"
         if e["loc"]
         else e["msg"].removeprefix("Value error, ")  # of several options: it names them itself
         for e in error.errors()
     )
+
+
+def _shown(error: Mapping[str, Any]) -> str:
+    return "another (not shown)" if error["loc"][0] == "lead_token" else repr(error["input"])

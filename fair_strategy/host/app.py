@@ -1,5 +1,6 @@
 """What an application's main.py mixes into MONAI Label's app."""
 
+import json
 import logging
 import os
 from collections.abc import Mapping
@@ -42,6 +43,7 @@ else:
 log = logging.getLogger(__name__)
 
 ADDED_BY_MONAI_LABEL = frozenset({"server_mode"})
+SECRET = "lead_token"
 
 
 def is_held(state_dir: Path) -> bool:
@@ -53,6 +55,17 @@ def is_held(state_dir: Path) -> bool:
     except FileNotFoundError:
         return False
     return False
+
+
+def forget_token() -> None:
+    """Take the study lead's token out of what MONAI Label hands to its own processes.
+
+    Each of them logs its options, and GET /train/ shows the last lines of that log to readers.
+    """
+    left = {k: v for k, v in monailabel_settings.MONAI_LABEL_APP_CONF.items() if k != SECRET}
+    monailabel_settings.MONAI_LABEL_APP_CONF = left
+    if SECRET in os.environ.get("MONAI_LABEL_APP_CONF", ""):
+        os.environ["MONAI_LABEL_APP_CONF"] = json.dumps(left)
 
 
 class FairAppMixin(_Base):
@@ -78,6 +91,7 @@ class FairAppMixin(_Base):
         except SettingsError as error:
             log.error("--conf: %s", error)
             raise
+        forget_token()
         # A stock trainer would track into files, which the installed MLflow refuses.
         if not monailabel_settings.MONAI_LABEL_TRACKING_URI:
             monailabel_settings.MONAI_LABEL_TRACKING_ENABLED = False
@@ -86,7 +100,7 @@ class FairAppMixin(_Base):
         super().__init__(
             app_dir=app_dir,
             studies=studies,
-            conf=dict(conf or {}),
+            conf={name: value for name, value in (conf or {}).items() if name != SECRET},
             name=self.app_name,
             description=self.app_description,
             version="1",
@@ -154,6 +168,7 @@ class FairAppMixin(_Base):
         self._background = server.background_of(self.study, self.host_settings)
         super().on_init_complete()
         self._background.start()
+        server.announce(app, monailabel_settings.MONAI_LABEL_SERVER_PORT)
 
     # ------------------------------------------------------------------ requests
 

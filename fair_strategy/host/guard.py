@@ -72,7 +72,7 @@ def judge(scope: Scope, settings: HostSettings) -> Refusal | None:
     """Why this request is refused; None if it is not."""
     judgements = (
         _stranger(scope, settings),
-        _closed(scope.get("method", "GET"), _path(scope), settings),
+        _closed(scope.get("method", "GET"), path_of(scope), settings),
         _bad_name(scope),
     )
     return next((refusal for refusal in judgements if refusal is not None), None)
@@ -123,12 +123,12 @@ def _is_local_name(name: str) -> bool:
 def _closed(method: str, path: str, settings: HostSettings) -> Refusal | None:
     if path == "/reload" and not settings.allow_reload:
         return _switch(method, path, "allow_reload")
-    if _under(path, "/logs") and not settings.allow_logs:
+    if is_under(path, "/logs") and not settings.allow_logs:
         return _switch(method, path, "allow_logs")
     changes = method in {"PUT", "DELETE", "POST", "PATCH"}
-    if _under(path, "/model") and changes and not settings.allow_model_upload:
+    if is_under(path, "/model") and changes and not settings.allow_model_upload:
         return _switch(method, path, "allow_model_upload")
-    if _under(path, "/proxy"):
+    if is_under(path, "/proxy"):
         return Refusal(403, f"{method} {path} is closed: ask the PACS itself, if there is one")
     return None
 
@@ -137,14 +137,15 @@ def _switch(method: str, path: str, option: str) -> Refusal:
     return Refusal(403, f"{method} {path} is closed; --conf {option} true opens it")
 
 
-def _under(path: str, top: str) -> bool:
+def is_under(path: str, top: str) -> bool:
+    """Whether a path is `top` or lies below it."""
     return path == top or path.startswith(top + "/")
 
 
 def _bad_name(scope: Scope) -> Refusal | None:
     query = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
     named = [(name, text) for name, text in query if text and name in CHECKS]
-    _, _, session = _path(scope).partition("/session/")
+    _, _, session = path_of(scope).partition("/session/")
     named += [("id", session)] if session else []
     try:
         for name, text in named:
@@ -154,6 +155,7 @@ def _bad_name(scope: Scope) -> Refusal | None:
     return None
 
 
-def _path(scope: Scope) -> str:
+def path_of(scope: Scope) -> str:
+    """The path of a request below the root that a proxy may have put before it."""
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     return path.removeprefix(root) if root else path

@@ -13,6 +13,7 @@ from fair_strategy.config import HostSettings
 from fair_strategy.data.cohort import CohortError
 from fair_strategy.host.background import Background, Watching
 from fair_strategy.host.guard import Guard
+from fair_strategy.host.lead import LeadAccess, TokenFromAddress, blank_log
 from fair_strategy.host.sentences import without_values
 from fair_strategy.host.watcher import Watcher
 from fair_strategy.store import ServerRunning, plans
@@ -56,12 +57,22 @@ def bring_up(study: Study) -> None:
 
 def attach(app: FastAPI, settings: HostSettings) -> None:
     """Put our routes before MONAI Label's, and the guard around everything."""
-    from fair_strategy.host.routes import reader, review, work
+    from fair_strategy.host.routes import lead, lead_figures, logs, reader, review, work
 
-    ours = (reader.router, review.router, work.router)
-    app.router.routes[:0] = [route for router in ours for route in router.routes]
+    parts = (reader, review, work, lead, lead_figures, logs)
+    app.router.routes[:0] = [route for part in parts for route in part.router.routes]
+    app.state.lead = LeadAccess.of(settings)
     # The stack is built when the server starts up, before this: wrap it.
-    app.middleware_stack = Guard(app.middleware_stack or app.build_middleware_stack(), settings)
+    guarded = Guard(app.middleware_stack or app.build_middleware_stack(), settings)
+    app.middleware_stack = TokenFromAddress(guarded)
+
+
+def announce(app: FastAPI, port: int) -> None:
+    """Tell the console where the dashboard is, once; the log keeps no token."""
+    from fair_strategy.host.routes.logs import log_file
+
+    blank_log(app.state.lead, log_file())
+    app.state.lead.announce(port)
 
 
 def background_of(study: Study, settings: HostSettings) -> Background:

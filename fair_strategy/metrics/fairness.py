@@ -308,7 +308,7 @@ def labelled_scores(
     return values, labels
 
 
-def t_interval(centre: float, standard_error: float, n: int, level: float) -> tuple[float, float]:
+def t_interval(centre: float, standard_error: float, n: float, level: float) -> tuple[float, float]:
     """Student's t interval with n - 1 degrees of freedom; (NaN, NaN) where n is below 2.
 
     Raises:

@@ -50,13 +50,23 @@ def study_performance(study: Study) -> dict[str, GroupPerformance]:
     A subgroup without a comparison is there with n = 0 and NaN (docs/method.md).
     """
     subgroups = study.subgroups()
-    chosen = _ESTIMATORS[study.settings.estimator](study)
+    chosen = estimator_comparisons(study, scores.current_model(study.store))
     rows = [c for c in chosen if c.case_id in subgroups and not np.isnan(c.dice)]
     return group_performance(
         [c.dice for c in rows],
         [subgroups[c.case_id] for c in rows],
         known_groups=sorted(set(subgroups.values())),
     )
+
+
+def estimator_comparisons(study: Study, model: ModelRecord | None) -> list[ComparisonRecord]:
+    """The comparisons of one model that the study's estimator looks at; none without a model."""
+    return [] if model is None else _ESTIMATORS[study.settings.estimator](study, model)
+
+
+def newest_comparisons(study: Study, model: str) -> dict[str, ComparisonRecord]:
+    """case_id -> the last comparison of a model with the case's label as it is today."""
+    return {c.case_id: c for c in scores.comparisons(study.store, model=model)}
 
 
 def comparison(
@@ -112,27 +122,21 @@ def _compare(study: Study, case_id: str, model: str, *, seen: bool) -> None:
     scores.add_comparison(study.store, compared)
 
 
-def _current_comparisons(study: Study) -> list[ComparisonRecord]:
-    current = scores.current_model(study.store)
-    if current is None:
-        return []
-    newest = {c.case_id: c for c in scores.comparisons(study.store, model=current.checksum)}
-    return list(newest.values())
-
-
-def _validation(study: Study) -> list[ComparisonRecord]:
+def _validation(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
     splits = cases.splits(study.store)
     subject = {c.case_id: c.subject_id for c in cases.cases(study.store)}
-    return [c for c in _current_comparisons(study) if splits.get(subject[c.case_id]) == "select"]
+    newest = newest_comparisons(study, model.checksum)
+    return [c for c in newest.values() if splits.get(subject[c.case_id]) == "select"]
 
 
-def _labelled(study: Study) -> list[ComparisonRecord]:
+def _labelled(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
     splits = cases.splits(study.store)
     subject = {c.case_id: c.subject_id for c in cases.cases(study.store)}
-    return [c for c in _current_comparisons(study) if subject[c.case_id] not in splits]
+    newest = newest_comparisons(study, model.checksum)
+    return [c for c in newest.values() if subject[c.case_id] not in splits]
 
 
-def _prequential(study: Study) -> list[ComparisonRecord]:
+def _prequential(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
     """What the model said before the label came, against the label; by what its reader saw.
 
     A reader who saw the prediction and submitted it unchanged says nothing. One to whom it stayed
@@ -140,11 +144,8 @@ def _prequential(study: Study) -> list[ComparisonRecord]:
     are uncertain, more strictly in one subgroup than in another: where every subgroup has audit
     draws, which are random within it, those alone are used.
     """
-    current = scores.current_model(study.store)
-    if current is None:
-        return []
-    seen = scores.comparisons(study.store, model=current.checksum, seen=True)
-    rows = [c for c in seen if not c.unchanged] + _kept_hidden(study, current)
+    seen = scores.comparisons(study.store, model=model.checksum, seen=True)
+    rows = [c for c in seen if not c.unchanged] + _kept_hidden(study, model)
     audited = plans.random_draws(study.store)
     subgroups = study.subgroups()
     drawn = [c for c in rows if c.case_id in audited and c.case_id in subgroups]
@@ -154,8 +155,8 @@ def _prequential(study: Study) -> list[ComparisonRecord]:
     return drawn if min(counts.values(), default=0) >= MIN_AUDITED else rows
 
 
-def _kept_hidden(study: Study, current: ModelRecord) -> list[ComparisonRecord]:
-    """The current model against labels of audit slots whose readers saw no prediction at all.
+def _kept_hidden(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
+    """A model against labels of audit slots whose readers saw no prediction at all.
 
     Only labels newer than the model: it cannot have been trained on those.
     """
@@ -167,15 +168,14 @@ def _kept_hidden(study: Study, current: ModelRecord) -> list[ComparisonRecord]:
     hidden = {
         (work.case_id, work.label_digest)
         for work in cases.work(study.store)
-        if work.revealed is False and work.created_at > current.created_at
+        if work.revealed is False and work.created_at > model.created_at
     }
-    rows = scores.comparisons(study.store, model=current.checksum, seen=False)
+    rows = scores.comparisons(study.store, model=model.checksum, seen=False)
     return [c for c in rows if (c.case_id, c.label_digest) in unseen & hidden]
 
 
-def _cross_validated(study: Study) -> list[ComparisonRecord]:
-    current = scores.current_model(study.store)
-    folds = current.statistics.get("folds", []) if current else []
+def _cross_validated(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
+    folds = model.statistics.get("folds", [])
     return [c for fold in folds for c in scores.comparisons(study.store, model=fold)]
 
 

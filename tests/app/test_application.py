@@ -10,7 +10,7 @@ from monailabel.interfaces.app import MONAILabelApp
 from fair_strategy.config import HostSettings, SettingsError
 from fair_strategy.host.app import FairAppMixin, is_held
 from fair_strategy.host.guard import Guard
-from fair_strategy.host.routes import reader, work
+from fair_strategy.host.routes import reader, review, work
 from fair_strategy.host.server import attach
 from fair_strategy.store import ServerRunning
 from fair_strategy.store.database import hold
@@ -92,14 +92,14 @@ def test_scoring_wakes_nobody_outside_of_the_server(root):
 
 
 def test_our_routes_run_in_threads_and_stand_before_the_stock_ones():
-    ours = [*reader.router.routes, *work.router.routes]
+    ours = [*reader.router.routes, *review.router.routes, *work.router.routes]
     assert not any(inspect.iscoroutinefunction(route.endpoint) for route in ours)
     app = FastAPI()
     app.include_router(stock_infer.router)
     app.include_router(stock_datastore.router)
     attach(app, HostSettings())
     assert app.router.routes[: len(ours)] == ours
-    assert isinstance(app.middleware_stack, Guard)
+    assert isinstance(app.middleware_stack.app, Guard)
 
 
 @pytest.mark.parametrize("params", ["[1]", "{", '"text"'])

@@ -1,0 +1,1 @@
+"""What the study lead sees: figures by subgroup, decisions, leases, training."""

@@ -1,0 +1,212 @@
+"""The dashboard in a real browser, on a real server."""
+
+import shutil
+import signal
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from fair_strategy.config import StudySettings
+from fair_strategy.workflows.desk import next_case
+from fair_strategy.workflows.intake import prepare
+from fair_strategy.workflows.models import publish
+from fair_strategy.workflows.study import open_study
+from fair_strategy.workflows.upkeep import score_and_plan
+from tests.app import cohorts, serving
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra test)")
+pytest.importorskip("plotly", reason="needs plotly (extra report)")
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+pytestmark = pytest.mark.skipif(
+    not Path(CHROMIUM).exists(), reason="needs Chromium: apt-get install chromium"
+)
+
+TOKEN = "a-token-of-the-lead"
+OPTIONS = {"validation_per_group": "10"}
+PATIENCE_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A study of two model versions, six validation cases a subgroup, and two decisions."""
+    root = tmp_path_factory.mktemp("dashboard")
+    cohorts.write_cohort(root / "studies", per_group=12, labelled=6)
+    serving.application(root)
+    study = open_study(
+        root / "studies",
+        StudySettings(validation_per_group=10),
+        state_dir=root / "state",
+        shipped_model=root / "app" / "model" / "pretrained.pt",
+    )
+    prepare(study)
+    score_and_plan(study)
+    next_case(study, "weighted_entropy", "ann")
+    second = root / "second.pt"
+    publish(study, second, cohorts.write_model(second, seed=1), origin="trained", statistics={})
+    score_and_plan(study)
+    next_case(study, "weighted_entropy", "bob")
+    study.store.close()
+    port = serving.free_port()
+    conf = {**OPTIONS, "lead_token": TOKEN, "enable_background": "false"}
+    process = serving.launch(
+        root, *(word for name, value in conf.items() for word in ("--conf", name, value)), port=port
+    )
+    running = serving.Server(process, f"http://127.0.0.1:{port}", root)
+    serving.wait_for(lambda: running.client("probe").info(), what="server start")
+    yield running
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 0, running.log[-3000:]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+class Watched:
+    """A page, and what it asked for and complained of."""
+
+    def __init__(self, page):
+        self.page = page
+        self.requested, self.complaints = [], []
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("request", lambda request: self.requested.append(request.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda said: said.type == "error" and self.complaints.append(said.text))
+
+
+@pytest.fixture
+def watched(browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    yield Watched(page)
+    page.context.close()
+
+
+def opened(watched, server):
+    """The page after the address that the server printed."""
+    watched.page.goto(f"{server.url}/fairness/?token={TOKEN}")
+    watched.page.wait_for_selector("body[data-loaded=true]")
+    return watched.page
+
+
+def test_a_field_asks_for_the_token_and_says_if_it_is_another(watched, server):
+    page = watched.page
+    page.goto(f"{server.url}/fairness/")
+    page.get_by_label("Token").fill("not the token")
+    page.keyboard.press("Enter")
+    page.get_by_text("That is not this server's token.").wait_for()
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Open").click()
+    page.wait_for_selector("body[data-loaded=true]")
+    assert page.url == f"{server.url}/fairness/"
+
+
+def test_every_chart_is_drawn_and_nothing_is_fetched_from_elsewhere(watched, server):
+    page = opened(watched, server)
+    for chart in ("dice", "gap", "counts", "weights"):
+        page.wait_for_selector(f"#{chart}-chart .main-svg")
+    assert page.locator("#dice-chart .scatterlayer .trace").count() == 2
+    assert page.locator("#dice-chart .errorbar").count() == 4  # two subgroups, two versions
+    assert page.locator("#study").inner_text().startswith("studies · subgroups by group")
+    elsewhere = [u for u in watched.requested if not u.startswith((server.url, "data:", "blob:"))]
+    assert elsewhere == []
+    assert len(watched.requested) > 10
+    assert watched.complaints == []
+    assert page.locator("#trouble").is_hidden()
+
+
+def test_the_table_behind_a_chart_has_its_numbers(watched, server):
+    page = opened(watched, server)
+    assert page.locator("#dice-table table").is_hidden()
+    page.locator("#dice-table summary").focus()
+    page.keyboard.press("Enter")
+    rows = page.locator("#dice-table tbody tr")
+    assert rows.count() == 4
+    cells = rows.first.locator("th, td").all_inner_texts()
+    assert (cells[0], cells[2], cells[3]) == ("1", "A", "6")
+    assert 0 <= float(cells[4]) <= 1
+
+
+def test_a_decision_is_opened_and_replayed_with_the_keyboard(watched, server):
+    page = opened(watched, server)
+    button = page.get_by_role("button", name="Open decision 2")
+    button.last.focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    dialog.wait_for()
+    assert "to bob" in dialog.get_by_role("heading", level=2).inner_text()
+    assert page.locator("#candidates tr.chosen").count() == 1
+    page.get_by_role("button", name="Replay").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#replayed.same")
+    page.keyboard.press("Escape")
+    assert dialog.is_hidden()
+
+
+def test_the_page_and_its_charts_turn_dark_with_the_system(watched, server):
+    page = opened(watched, server)
+    background = "getComputedStyle(document.body).backgroundColor"
+    ink = "document.querySelector('#dice-chart').layout.font.color"
+    page.wait_for_selector("#dice-chart .main-svg")
+    light = (page.evaluate(background), page.evaluate(ink))
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"{ink} !== '{light[1]}'")
+    assert page.evaluate(background) != light[0]
+
+
+def test_on_a_narrow_screen_nothing_runs_out_of_the_page(watched, server):
+    watched.page.set_viewport_size({"width": 390, "height": 800})
+    page = opened(watched, server)
+    page.wait_for_selector("#weights-chart .main-svg")
+    page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_server_that_is_gone_is_told_in_a_sentence(watched, server):
+    page = opened(watched, server)
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Reload").click()
+    page.get_by_text("The server does not answer.").wait_for()
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Reload").click()
+    page.wait_for_selector("#trouble", state="hidden")
+
+
+def test_without_the_charts_script_the_tables_are_open_and_the_extra_is_named(watched, server):
+    watched.page.route("**/plotly.min.js", lambda route: route.fulfill(status=404))
+    page = opened(watched, server)
+    page.get_by_text("fair-strategy[report]").wait_for()
+    assert page.locator("#dice-table table").is_visible()
+    assert page.locator("#dice-chart").is_hidden()
+
+
+def test_the_token_is_in_no_log_that_readers_can_get_at(watched, server):
+    opened(watched, server)
+    logged = (server.root / "app" / "logs" / "app.log").read_text(errors="replace")
+    assert "fair_strategy" in logged
+    assert TOKEN not in logged
+    assert "fair_strategy" in logged
+    assert f"{server.url}/fairness/" in server.log
+    # What readers see of a training: the last lines that its process logged.
+    answer = running_training(server)
+    assert "conf" in answer
+    assert TOKEN not in answer
+    assert TOKEN not in (server.root / "app" / "logs" / "app.log").read_text(errors="replace")
+
+
+def running_training(server):
+    """All that GET /train/ told of a training until it ended."""
+    client = server.client("ann")
+    client.train("caudate", {"train_steps": 1})
+    told = []
+
+    def ended():
+        with urllib.request.urlopen(f"{server.url}/train/?all=true", timeout=60) as reply:
+            told.append(reply.read().decode())
+        return '"DONE"' in told[-1] or '"ERROR"' in told[-1]
+
+    serving.wait_for(ended, what="end of a training")
+    return "".join(told)
