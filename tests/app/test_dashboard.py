@@ -4,6 +4,7 @@ import json
 import os
 import re
 import warnings
+from dataclasses import asdict
 
 import pytest
 from fastapi import FastAPI
@@ -18,7 +19,8 @@ from fair_strategy.config import HostSettings, SettingsError, parse_settings
 from fair_strategy.host import lead as access, server
 from fair_strategy.host.app import FairAppMixin
 from fair_strategy.host.routes import lead
-from fair_strategy.store import cases
+from fair_strategy.store import cases, scores
+from fair_strategy.workflows.study_audit import StudyAudit
 from tests.app import cohorts
 
 TOKEN = "a-token-of-the-lead"
@@ -243,13 +245,26 @@ def test_a_table_that_breaks_is_a_sentence_without_what_it_holds(app, client):
 
 def test_the_report_of_the_last_audit_is_for_the_lead(app, client):
     assert client.get("/fairness/audit", headers=BEARER).status_code == 404
-    for name, text in (("1", "older"), ("2", "newest")):
-        report = app.study.state_dir / "audits" / name / "report.html"
-        report.parent.mkdir(parents=True)
-        report.write_text(f"<p>{text}</p>")
+    current = scores.current_model(app.study.store)
+    audit = StudyAudit(
+        model=current.checksum,
+        made_at=0.0,
+        cases=12,
+        sentence="",
+        findings=(),
+        left_out=(),
+        folder=app.study.state_dir / "audits" / current.checksum,
+    )
+    audit.folder.mkdir(parents=True)
+    (audit.folder / "report.html").write_text("<p>newest</p>")
+    told = {name: value for name, value in asdict(audit).items() if name != "folder"}
+    summary = audit.folder / "summary.json"
+    summary.write_text(json.dumps(told))
     assert client.get("/fairness/audit").status_code == 401
     assert "newest" in client.get("/fairness/audit", headers=BEARER).text
     assert client.get("/fairness/api/summary", headers=BEARER).json()["audit_report"] is True
+    summary.write_text(json.dumps(told | {"sentence": "too few"}))
+    assert client.get("/fairness/audit", headers=BEARER).status_code == 404
 
 
 def test_no_log_line_holds_token_or_subgroup(client, caplog):

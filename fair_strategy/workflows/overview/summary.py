@@ -8,6 +8,7 @@ from fair_strategy.workflows.overview.counts import counts, excluded
 from fair_strategy.workflows.overview.figures import Counts, Summary
 from fair_strategy.workflows.overview.keeping import SHORT, moment
 from fair_strategy.workflows.study import Study, StudyError
+from fair_strategy.workflows.study_audit import latest_audit
 
 OFF = "No sensitive feature is in use, so there are no subgroups to compare."
 
@@ -50,9 +51,9 @@ def reopen(study: Study, case_id: str) -> None:
 
 
 def latest_audit_report(study: Study) -> Path | None:
-    """The report of the newest audit in the state directory, audits/*/report.html; None without."""
-    found = study.state_dir.glob("audits/*/report.html")
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    """The report of the newest model that has an audit; None if there is none, or too few cases."""
+    told = latest_audit(study)
+    return None if told is None or told.sentence else told.folder / "report.html"
 
 
 def _labels_since(study: Study, table: Counts) -> int:
