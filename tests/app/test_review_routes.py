@@ -320,7 +320,8 @@ def test_the_openapi_page_describes_each_route_each_field_and_each_refusal(clien
         for operation in found.values():
             assert operation["tags"] == ["Reader"], path
             assert len(operation["description"]) > 20, path
-            assert all(p["description"] for p in operation.get("parameters", []))
+            own = [p for p in operation.get("parameters", []) if p["name"] != "token"]
+            assert all(p["description"] for p in own), path  # the token is MONAI Label's
     named = {
         ref.rpartition("/")[2]
         for ref in _refs(routes)

@@ -17,6 +17,7 @@ from fair_strategy.store.predictions import (
     full_mask,
     prune,
     read_prediction,
+    voxels_apart,
     write_prediction,
 )
 
@@ -83,6 +84,16 @@ def test_mask_and_entropy_lie_in_the_whole_grid_where_the_box_says():
     outside[1:4, 2:6, 0:5] = False
     assert not mask[outside].any()
     assert not entropy[outside].any()
+
+
+def test_voxels_apart_are_those_of_the_whole_grid_inside_the_box_and_outside(rng):
+    record = prediction()
+    assert voxels_apart(record, full_mask(record)) == 0
+    for _ in range(5):
+        mask = (rng.random(record.shape) < 0.3).astype(np.uint8)
+        assert voxels_apart(record, mask) == np.count_nonzero(mask != full_mask(record))
+    empty = np.zeros(record.shape, np.uint8)
+    assert voxels_apart(record, empty) == np.count_nonzero(record.mask)
 
 
 def test_a_prediction_of_a_file_replaced_since_is_not_served(tmp_path):
