@@ -45,7 +45,7 @@ OPTIONS = {
 }
 LABELLED_BEFORE = ("001", "002", "003", "004", "005", "006")
 LABELS_OF_ROUND = (7, 4, 5)
-WIDE, NARROW = (1280, 900), (420, 900)
+WIDE, NARROW = (1280, 800), (420, 900)
 
 
 def main() -> int:
@@ -148,6 +148,7 @@ def take_pictures(address: str, chromium: Path, more: Path | None) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport=size(WIDE), device_scale_factor=1.5)
+        page.set_default_timeout(120_000)
         open_dashboard(page, address)
         page.screenshot(path=PICTURES / "dashboard.png", full_page=False)
         if more is not None:

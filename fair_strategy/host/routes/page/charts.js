@@ -128,7 +128,7 @@ export function gap(versions, floor) {
     });
   }
   const layout = {
-    xaxis: versionAxis(versions), yaxis: axis("Dice"), showlegend: floor !== null,
+    xaxis: versionAxis(versions), yaxis: axis("Dice", { rangemode: "tozero" }), showlegend: floor !== null,
   };
   return { data: traces, layout };
 }
@@ -141,11 +141,12 @@ export function counts(groups) {
     type: "bar", orientation: "h", name: place,
     y: groups.map((g) => g.subgroup), x: groups.map((g) => g[place] ?? 0),
     text: groups.map((g) => (g[place] ? `${g[place]}` : "")), textposition: "inside", insidetextanchor: "middle",
+    insidetextfont: { color: colour(place === "pool" ? "--ink" : "--on-accent") },
     marker: { color: colour(`--${place}`), pattern: { shape: { labelled: "", pool: "", excluded: "/" }[place] } },
     hovertemplate: `%{x} ${place}<extra>%{y}</extra>`,
   }));
   const layout = {
-    barmode: "stack",
+    barmode: "stack", legend: { ...base().legend, traceorder: "normal" },
     xaxis: axis(hidden.length ? "scans (suppressed cells are left out: see the table)" : "scans", { rangemode: "tozero" }),
     yaxis: axis("", { type: "category", autorange: "reversed" }),
   };
@@ -156,7 +157,7 @@ export function weights(groups, order) {
   if (!groups.length) return { empty: "There are no weights yet." };
   const trace = {
     type: "bar", orientation: "h", y: groups.map((g) => g.subgroup), x: groups.map((g) => g.weight),
-    text: groups.map((g) => g.weight.toFixed(2)), textposition: "auto",
+    text: groups.map((g) => g.weight.toFixed(2)), textposition: "auto", insidetextfont: { color: colour("--on-accent") },
     marker: { color: groups.map((g) => ofGroup(Math.max(0, order.indexOf(g.subgroup)))) },
     hovertemplate: "%{x:.3f}<extra>%{y}</extra>",
   };
@@ -201,5 +202,5 @@ export function course(label, rows, of, order) {
       hovertemplate: `step %{x}: %{y:.3f}<extra>${name.replace(/[<>&]/g, " ")}</extra>`,
     };
   });
-  return { data: traces, layout: { xaxis: axis("step"), yaxis: axis(label) } };
+  return { data: traces, layout: { xaxis: axis("step", { rangemode: "tozero" }), yaxis: axis(label) } };
 }
