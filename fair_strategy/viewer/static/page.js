@@ -15,6 +15,8 @@
   const isForControl = (event, key) => {
     const target = event.target;
     if (!(target instanceof Element)) return false;
+    // The login has gone by now; its field may keep the focus for a moment.
+    if (target.closest(".fr-login")) return false;
     if (target.closest("input:not([type=range]):not([type=checkbox]), textarea, [contenteditable]"))
       return !key.startsWith("Ctrl+Enter");
     if (target.closest("[role=slider]")) return key.startsWith("Arrow") || key.startsWith("Page");
