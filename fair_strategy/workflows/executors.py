@@ -154,7 +154,8 @@ def _in_flight(
                 return
             done, _ = wait(running, timeout=_ASK_AGAIN_S, return_when=FIRST_COMPLETED)
             for future in done:
-                yield running.pop(future), _outcome(workers, future)
+                result = _outcome(workers, future)
+                yield running.pop(future), result
     finally:
         for future in running:
             future.cancel()
