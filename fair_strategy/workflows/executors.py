@@ -154,8 +154,8 @@ def _in_flight(
                 return
             done, _ = wait(running, timeout=_ASK_AGAIN_S, return_when=FIRST_COMPLETED)
             for future in done:
-                item, outcome = running.pop(future), _outcome(workers, future)
-                yield item, outcome
+                result = _outcome(workers, future)
+                yield running.pop(future), result
     finally:
         for future in running:
             future.cancel()

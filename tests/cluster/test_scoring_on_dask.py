@@ -151,13 +151,17 @@ def test_a_worker_that_finds_another_model_refuses(images, model_path, two_worke
 def test_a_running_scheduler_is_used_by_its_address_and_its_loss_is_told(
     images, model_path, tmp_path
 ):
+    dask = pytest.importorskip("dask", reason="needs the extra cluster")
     distributed = pytest.importorskip("distributed", reason="needs the extra cluster")
     options = {"processes": False, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
     out = tmp_path / "scores.tsv"
     command = ["score", "--images", images, "--model", model_path, "--out", out, "--json"]
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, protocol="tcp://", **options
-    ) as cluster:
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "5s"}),
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, protocol="tcp://", **options
+        ) as cluster,
+    ):
         address = cluster.scheduler_address
         done = CliRunner().invoke(app, [str(a) for a in (*command, "--cluster", address)])
         assert done.exit_code == 0, done.output
