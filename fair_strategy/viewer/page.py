@@ -228,7 +228,9 @@ class ReviewPage:
                 "has_case": case is not None,
                 "case_name": case.id if case else "",
                 "progress": wording.progress_line(progress),
-                "progress_share": 100 * progress.labelled / max(progress.pool, 1),
+                "progress_share": 100
+                * progress.labelled
+                / max(progress.labelled + progress.pool, 1),
                 "why_lines": wording.why_lines(why) if case else [],
                 "why_model": wording.model_line(why),
                 "percentile": why.percentile,

@@ -160,7 +160,7 @@ class Pool:
                 await self._listen(session)
                 code = await session.process.wait()
         except OSError as error:
-            code = error.errno
+            code = error.errno or 1
         finally:
             self._sessions.pop(session.id, None)
         if not session.ready.done():

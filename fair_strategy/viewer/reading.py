@@ -168,6 +168,7 @@ class Reading:
         untouched = self.scene.edits == 0
         if label is not None and untouched:
             self.scene.take(label)
+            self._saved_edits = self.scene.edits  # nothing of the reader's own yet
         self.scene.show_entropy(entropy)
         self.hidden = False
 

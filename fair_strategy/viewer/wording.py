@@ -34,7 +34,7 @@ def model_line(why: Why) -> str:
 
 def progress_line(progress: Progress) -> str:
     """The counts."""
-    return f"{progress.labelled} of {progress.pool} labelled · {progress.mine} by you"
+    return f"{progress.labelled} labelled · {progress.pool} to go · {progress.mine} by you"
 
 
 def peaks_line(peaks: Peaks) -> str:

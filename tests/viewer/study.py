@@ -115,15 +115,15 @@ class Reader:
         for key in keys:
             self.page.keyboard.press(key)
 
-    def next_case(self, *, hidden: bool | None = False) -> str:
-        """Take scans until one is hidden, or not, as asked; its name."""
-        for _ in range(8):
-            self.key("n")
-            self.until("s.has_case && !s.busy")
-            if hidden is None or self.state("hidden") == hidden:
-                return self.state("case_name")
-            self.skip("another time")
-        raise AssertionError(f"no scan with hidden={hidden} was handed out")
+    def next_case(self, *, hidden: bool = False) -> str:
+        """Take the next scan, whose pre-segmentation is hidden, and ask for it if so wanted."""
+        self.key("n")
+        self.until("s.has_case && !s.busy")
+        assert self.state("hidden"), "every scan of this study is an audit slot"
+        if not hidden:
+            self.key("p")
+            self.until("!s.hidden && !s.busy")
+        return self.state("case_name")
 
     def skip(self, reason: str) -> None:
         auto = self.state("auto_next")

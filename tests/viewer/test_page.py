@@ -20,14 +20,17 @@ from tests.viewer.study import (
 )
 
 pytestmark = [pytest.mark.usefixtures("slicer"), pytest.mark.timeout(900)]
-# One of three scans is an audit slot; a validation set would be handed out before all others.
-STUDY = ("--conf", "audit_every", "3", "--conf", "validation_per_group", "0")
+# Every scan is an audit slot, so that both ways are walked: hidden, and asked for.
+STUDY = (
+    *("--conf", "audit_every", "1", "--conf", "quota_batch", "0"),
+    *("--conf", "validation_per_group", "0"),
+)
 SUBGROUP_WORDS = ("group", "sex", "age", "weight", "utility", "quota", "gap")
 
 
 @pytest.fixture(scope="module")
 def server(slicer: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Server]:
-    """A server whose scans are all predicted; one of three served scans is an audit slot."""
+    """A server whose scans are all predicted; every one is an audit slot."""
     root = tmp_path_factory.mktemp("study")
     cohorts.write_cohort(root / "studies", per_group=8)
     serving.application(root)
@@ -211,9 +214,9 @@ def test_a_hidden_pre_segmentation_comes_when_it_is_asked_for(new_reader):
 
 def test_skipping_and_excluding_need_a_reason(server, new_reader):
     reader = new_reader("fritz")
-    first = reader.next_case(hidden=None)
+    first = reader.next_case(hidden=True)
     reader.skip("wrong anatomy")
-    second = reader.next_case(hidden=None)
+    second = reader.next_case(hidden=True)
     assert second != first
     reader.set("auto_next", False)
     reader.key("x")
@@ -223,7 +226,7 @@ def test_skipping_and_excluding_need_a_reason(server, new_reader):
     exclude.click()
     reader.until("!s.has_case && !s.busy")
     assert "is excluded" in reader.state("message")
-    served = {reader.next_case(hidden=None)}
+    served = {reader.next_case(hidden=True)}
     assert second not in served
 
 
@@ -234,7 +237,7 @@ def test_a_reload_a_closed_tab_and_a_crash_keep_the_edit(server, review, new_rea
     reader, neighbour = new_reader("gerda"), new_reader("hans")
     case = reader.next_case()
     original = label(server, case, "original")
-    neighbour.next_case(hidden=None)
+    neighbour.next_case(hidden=True)
     reader.key("2", "b", "+", "+", "+", "Space")
     reader.until("s.can_undo")
     reader.until("s.saved === 'draft saved'")

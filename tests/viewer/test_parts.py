@@ -66,7 +66,7 @@ def test_why_tells_percentile_plausibility_and_age_of_the_judgement():
 def test_counts_are_counts():
     from fair_strategy.viewer.overlay import Peak, Peaks
 
-    assert progress_line(Progress(12, 28, 5)) == "12 of 28 labelled · 5 by you"
+    assert progress_line(Progress(12, 16, 5)) == "12 labelled · 16 to go · 5 by you"
     peaks = Peaks([Peak((0.0, 0.0, 0.0), 0.5)])
     assert peaks_line(peaks) == "1 uncertain place"
     peaks.next()
