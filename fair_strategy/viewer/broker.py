@@ -60,6 +60,7 @@ def make_broker(pool: Pool, *, hosts: frozenset[str] = frozenset()) -> web.Appli
     app.router.add_get("/health", _health)
     app.router.add_post("/s/{id}/paraview/", _launch)
     app.router.add_get("/s/{id}/ws", _socket)
+    app.router.add_get("/s/{id}/alive", _alive)
     app.router.add_get("/s/{id}/{path:.*}", _page)
     return app
 
@@ -150,6 +151,12 @@ async def _launch(request: web.Request) -> web.Response:
     # The page puts its own host, and wss where it is on https.
     address = f"ws://USE_HOST/s/{session.id}/ws"
     return web.json_response({"sessionURL": address, "secret": session.key})
+
+
+async def _alive(request: web.Request) -> web.Response:
+    """204 while the session lives; what asks for it keeps no session alive."""
+    _let_in(request)
+    return web.Response(status=204)
 
 
 async def _page(request: web.Request) -> web.StreamResponse:

@@ -104,7 +104,8 @@ def test_a_session_is_open_to_its_own_browser_only(tmp_path):
             assert launched["secret"] == session.key
             assert session.key not in home
 
-            for path in ("index.html", "ws"):
+            assert (await answered(mine, f"{home}alive")).status == 204
+            for path in ("index.html", "ws", "alive"):
                 assert (await answered(other, home + path)).status == 403
             assert (await answered(other, f"{home}paraview/", method="POST")).status == 403
             forged = {COOKIE: session.token[:-1] + "-"}
