@@ -30,7 +30,7 @@ LOG_BYTES = 1_000_000
 
 
 def due(pending: Mapping[str, Any]) -> dict[str, Any]:
-    """What there is to do, most urgent first: verb -> what makes it necessary."""
+    """What there is to do, most urgent first: verb -> model and what makes it necessary."""
     needs = {
         "train": pending["train_due"],
         "score": pending["unscored"],
@@ -38,7 +38,8 @@ def due(pending: Mapping[str, Any]) -> dict[str, Any]:
         # Scoring ends with new plans.
         "plan": pending["plan_stale"] and not pending["unscored"],
     }
-    return {verb: need for verb, need in needs.items() if need}
+    # As many unscored scans as before are other work if a model was published meanwhile.
+    return {verb: (pending["model"], need) for verb, need in needs.items() if need}
 
 
 class Watching(Protocol):

@@ -208,10 +208,14 @@ def markups(study: Study, case_id: str) -> dict[str, Any]:
 
 
 def pending_work(study: Study) -> dict[str, Any]:
-    """What the background has to do: each entry is a query, so a crash loses nothing."""
+    """What the background has to do: each entry is a query, so a crash loses nothing.
+
+    `model` is the checksum of the current model, for which the work is.
+    """
     model = scores.current_model(study.store)
     if model is None:
         return {
+            "model": None,
             "unscored": 0,
             "uncompared": 0,
             "train_due": False,
@@ -221,6 +225,7 @@ def pending_work(study: Study) -> dict[str, Any]:
     uncompared = len(scores.uncompared(study.store))
     uncompared += len(scores.uncompared_with(study.store, model.checksum))
     return {
+        "model": model.checksum,
         "unscored": unscored,
         "uncompared": uncompared,
         "train_due": due(study),

@@ -20,7 +20,7 @@ from fair_strategy.host.watcher import Watcher
 from fair_strategy.store import scores
 from fair_strategy.workflows.desk import pending_work
 
-IDLE = {"unscored": 0, "uncompared": 0, "train_due": False, "plan_stale": False}
+IDLE = {"model": "m1", "unscored": 0, "uncompared": 0, "train_due": False, "plan_stale": False}
 
 
 def test_nothing_pending_is_nothing_to_do():
@@ -28,7 +28,7 @@ def test_nothing_pending_is_nothing_to_do():
 
 
 def test_a_new_model_comes_before_scores_and_scores_before_comparisons():
-    pending = {"unscored": 3, "uncompared": 1, "train_due": True, "plan_stale": True}
+    pending = {**IDLE, "unscored": 3, "uncompared": 1, "train_due": True, "plan_stale": True}
     assert list(due(pending)) == ["train", "score", "compare"]
 
 
@@ -92,6 +92,16 @@ def test_work_that_made_progress_goes_on_at_once(loop):
         background._look()
         background._worker.code = 0
     assert Recorder.started == ["score", "score", "score"]
+
+
+def test_as_many_scans_under_a_model_that_was_published_meanwhile_are_other_work(loop):
+    background, pending = loop
+    for model in ("m1", "m2"):
+        pending.update(model=model, unscored=5)
+        background._look()
+        background._worker.code = 0
+    background._look()
+    assert Recorder.started == ["score", "score"]
 
 
 def test_a_look_that_fails_does_not_end_the_loop(monkeypatch, study):
@@ -273,7 +283,7 @@ def test_a_worker_scores_a_study_that_it_opens_from_its_arguments(study):
     done = json.loads(started.last_line())
     started.end()
     assert (done["scored"], done["unreadable"], done["compared"]) == (8, 0, 2)
-    assert pending_work(study) == IDLE
+    assert pending_work(study) == {**IDLE, "model": scores.current_model(study.store).checksum}
 
 
 def test_a_worker_that_cannot_work_says_so_in_one_last_sentence(study, monkeypatch, capfd):

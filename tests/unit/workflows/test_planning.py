@@ -138,6 +138,7 @@ def test_an_empty_pool_has_no_next_scan(make_study):
     study = scored(make_study("AB", labelled=2))
     assert next_case(study, "weighted_entropy", "reader-1") is None
     assert pending_work(study) == {
+        "model": scores.current_model(study.store).checksum,
         "unscored": 0,
         "uncompared": 0,
         "train_due": False,
