@@ -8,7 +8,7 @@ reach at that budget, and at what price for the group that is served better alre
     python scripts/composition_frontier.py experiments/small.yaml --out studies/small \
         --bias strong --seeds 4 --page docs/results/composition-strong
 
-writes PAGE.tsv (a row a model) and PAGE.svg and .png. Cohorts are taken from OUT, or made there. A
+writes PAGE.tsv (a row a model), PAGE.svg and PAGE.png. Cohorts are taken from OUT, or made there. A
 second call goes on where the first one stopped.
 """
 
