@@ -10,7 +10,7 @@ from fair_strategy.workflows.overview.figures import (
     Decision,
     DecisionRecord,
     Decisions,
-    Lease,
+    HeldScan,
     Leases,
     Replay,
 )
@@ -26,7 +26,7 @@ def leases(study: Study, *, now: float) -> Leases:
     """The running leases; `now` is monotonic time, s."""
     return Leases(
         leases=tuple(
-            Lease(
+            HeldScan(
                 image=held.case_id,
                 client_id=held.client_id,
                 seconds_left=held.expires_at - now,

@@ -150,7 +150,7 @@ class Work(Figure):
     min_cell: int
 
 
-class Lease(Figure):
+class HeldScan(Figure):
     """A scan in a reader's hands."""
 
     image: str
@@ -162,7 +162,7 @@ class Lease(Figure):
 class Leases(Figure):
     """All running leases."""
 
-    leases: tuple[Lease, ...]
+    leases: tuple[HeldScan, ...]
 
 
 class Decision(Figure):
@@ -223,7 +223,7 @@ class Replay(Figure):
     same: bool = Field(description="every place of the plan came out as stored")
 
 
-class Progress(Figure):
+class TrainingProgress(Figure):
     """Training up to one step, by subgroup: mean loss since the last row, and q for group_dro."""
 
     step: int
@@ -246,7 +246,7 @@ class TrainedModel(Figure):
     dice: float | None = Field(description="mean over the select half at the best step")
     worst_group_dice: float | None
     objective: str | None
-    progress: tuple[Progress, ...]
+    progress: tuple[TrainingProgress, ...]
     note: str
 
 

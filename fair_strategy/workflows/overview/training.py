@@ -6,7 +6,7 @@ from typing import Any
 from fair_strategy.metrics.suppression import suppressed
 from fair_strategy.store import scores
 from fair_strategy.store.scores import ModelRecord
-from fair_strategy.workflows.overview.figures import Progress, TrainedModel, Training
+from fair_strategy.workflows.overview.figures import TrainedModel, Training, TrainingProgress
 from fair_strategy.workflows.overview.keeping import SHORT, moment
 from fair_strategy.workflows.overview.performance import finite
 from fair_strategy.workflows.study import Study
@@ -68,9 +68,9 @@ def _shown(numbers: Mapping[str, int], min_cell: int) -> dict[str, bool]:
     return {name: not hide for name, hide in zip(numbers, hidden.tolist(), strict=True)}
 
 
-def _progress(row: Mapping[str, Any], shown: Mapping[str, bool]) -> Progress:
+def _progress(row: Mapping[str, Any], shown: Mapping[str, bool]) -> TrainingProgress:
     q = row.get("q")
-    return Progress(
+    return TrainingProgress(
         step=row["step"],
         loss={name: _number(value) for name, value in row["loss"].items() if shown.get(name)},
         q=None if q is None else {name: value for name, value in q.items() if shown.get(name)},
