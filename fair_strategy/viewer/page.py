@@ -79,7 +79,7 @@ class ReviewPage:
     def _all_actions(self) -> dict[str, Callable[[], Any]]:
         own: dict[str, Callable[[], Any]] = {
             "next": self.next_case,
-            "submit": self.submit,
+            "submit": lambda: self.submit(self.state.case_name),
             "reopen": self.reopen,
             "reveal": self.reveal,
             "ask_skip": lambda: self._ask("show_skip"),
@@ -92,8 +92,8 @@ class ReviewPage:
         """The name by which the page's own markup calls an action."""
         return str(self.server.trigger_name(action))
 
-    async def _on_key(self, action: str) -> None:
-        done = self.actions[action]()
+    async def _on_key(self, action: str, case_name: str = "") -> None:
+        done = self.submit(case_name) if action == "submit" else self.actions[action]()
         if asyncio.iscoroutine(done):
             await done
 
@@ -136,8 +136,15 @@ class ReviewPage:
 
         await self._do(action)
 
-    async def submit(self) -> None:
-        """Hand in the mask, and take the next scan where that is wanted."""
+    async def submit(self, case_name: str) -> None:
+        """Hand in the mask, and take the next scan where that is wanted.
+
+        Args:
+            case_name: the scan that was on the page when the reader asked; if it is not the one
+                that is open now, as when a key was pressed twice, nothing is done.
+        """
+        if self.reading.case is None or self.reading.case.id != case_name:
+            return
 
         async def action() -> None:
             name = await self.reading.submit()

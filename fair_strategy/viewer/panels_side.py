@@ -224,7 +224,7 @@ def _actions(page: "ReviewPage") -> None:
     with html.Div(classes="fr-actions"):
         vuetify.VBtn(
             "Submit (Ctrl+Enter)",
-            click=page.submit,
+            click=(page.submit, "[case_name]"),
             color="primary",
             disabled=("!has_case",),
             loading=("busy",),

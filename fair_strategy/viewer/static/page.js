@@ -36,7 +36,7 @@
     event.preventDefault();
     event.stopImmediatePropagation();
     if (event.repeat && !/^(Arrow|Page|[[\],.+-])/.test(key)) return;
-    trame().trigger("key", [found.action]);
+    trame().trigger("key", [found.action, state.get("case_name")]);
   };
   // Before the views: they would take keys for themselves.
   window.addEventListener("keydown", onKey, true);
