@@ -43,7 +43,7 @@ def checked_person(client_id: object) -> str:
     return text
 
 
-class Authenticated(User):  # type: ignore[misc]
+class Authenticated(User):
     """A user whom the proxy has named."""
 
 
