@@ -7,21 +7,18 @@ the proxy. See docs/decisions/0018-roles-by-proxy.md.
 
 import hmac
 import re
-import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
-from fair_strategy.config import HostSettings, SettingsError
+from fair_strategy.config import HostSettings
+from fair_strategy.config_proxy import ROLE_HEADER, SECRET_HEADER, USER_HEADER, read_secret
 from fair_strategy.host.asgi import Refusal, Scope, headers_of, path_of, shown
 
 Role = Literal["reader", "lead", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """Each may do what those before it may."""
 
-SECRET_HEADER, USER_HEADER, ROLE_HEADER = "X-Fair-Proxy-Secret", "X-Fair-User", "X-Fair-Role"
 LONGEST_NAME = 64
-SHORTEST_SECRET = 24
 
 _CALLER = "fair_strategy.caller"
 
@@ -131,28 +128,6 @@ def caller_of(scope: Scope) -> Caller | None:
     """Who sent a request that came through the proxy; None without a proxy."""
     caller: Caller | None = scope.get(_CALLER)
     return caller
-
-
-def read_secret(file: Path) -> str:
-    """The secret in a file, without blanks around it.
-
-    Raises:
-        SettingsError: if it cannot be read, is open to everybody on the machine, or is too short.
-    """
-    try:
-        mode, text = file.stat().st_mode, file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"proxy_secret_file {file}: cannot be read ({error})") from None
-    if mode & stat.S_IRWXO:
-        raise SettingsError(
-            f"proxy_secret_file {file}: everybody on this machine may open it; chmod o-rwx it"
-        )
-    if len(text) < SHORTEST_SECRET or not text.isprintable() or " " in text:
-        raise SettingsError(
-            f"proxy_secret_file {file}: expected at least {SHORTEST_SECRET} characters on one "
-            "line; make one by: openssl rand -hex 32"
-        )
-    return text
 
 
 def _is_name(text: str) -> bool:

@@ -213,7 +213,10 @@ def _size_sentence(scope: Scope, settings: HostSettings) -> str:
 def _bad_name(scope: Scope) -> Refusal | None:
     query = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
     named = [(name, text) for name, text in query if text and name in CHECKS]
-    _, _, session = path_of(scope).partition("/session/")
+    path = path_of(scope)
+    if not path.isprintable():
+        return Refusal(422, "the path holds a character that no name here has")
+    _, _, session = path.partition("/session/")
     named += [("id", session)] if session else []
     try:
         for name, text in named:

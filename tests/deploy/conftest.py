@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NAME = "reading.example.org"
 ROLES = {"anna": "reader", "bert": "reader", "clara": "lead", "dora": "admin"}
 USERS = {**ROLES, "otto": ""}  # knows a password, has no role
-MARKERS = (b"ZQ", b"73.0625")
-"""Stand in every sensitive cell of participants.tsv: no reply to a reader may hold one."""
+MARKERS = (b"ZQSENSITIVE", b"73.0625")
+"""Stand in every sensitive cell of participants.tsv; too long for a packed file by chance."""
 
 
 @dataclass
@@ -74,7 +74,12 @@ def write_participants(studies: Path) -> None:
     """The cohort's table, every sensitive cell marked."""
     rows = ["participant_id\tgroup\tsex\tage\tethnicity"]
     for number, folder in enumerate(sorted(studies.glob("sub-*"))):
-        cells = (f"ZQGROUP{number % 2}", f"ZQSEX{number % 2}", "73.0625", "ZQETHNIC")
+        cells = (
+            f"ZQSENSITIVEGROUP{number % 2}",
+            f"ZQSENSITIVESEX{number % 2}",
+            "73.0625",
+            "ZQSENSITIVEETHNIC",
+        )
         rows.append("\t".join((folder.name, *cells)))
     (studies / "participants.tsv").write_text("\n".join(rows) + "\n")
 
