@@ -1,7 +1,9 @@
 """The shipped nginx configuration, run for real before a real server, as several users."""
 
 import asyncio
+import http.client
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -57,10 +59,13 @@ def nginx(guarded: Guarded, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     review = Echo()
     folder = tmp_path_factory.mktemp("nginx")
     front = Nginx(folder, guarded, review.port)
+
+    def up() -> int:
+        assert front.process.poll() is None, "nginx has ended; what it said is above"
+        return front.send("anna", "/info/").status
+
     try:
-        wait_for(
-            lambda: front.send("anna", "/info/").status, what=f"nginx in {folder}", within_s=60
-        )
+        wait_for(up, what=f"nginx in {folder}", within_s=60)
         yield front
     finally:
         front.stop()
@@ -135,9 +140,6 @@ class _Named:
 
 def _by_name(context):
     # The certificate's name leads to no address here; the stock client would send the number.
-    import http.client
-    import socket
-
     class Connection(http.client.HTTPSConnection):
         def __init__(self, host, port, **_):
             super().__init__(NAME, port)
@@ -180,8 +182,6 @@ def test_a_line_break_behind_a_token_makes_no_header(nginx):
 def test_another_name_than_the_studys_is_not_even_greeted(nginx):
     context = ssl.create_default_context(cafile=str(nginx.folder / "tls.crt"))
     context.check_hostname = False
-    import socket
-
     for port in (nginx.port, nginx.review):
         with (
             socket.create_connection(("127.0.0.1", port), 30) as plain,
