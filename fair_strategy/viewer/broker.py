@@ -26,7 +26,6 @@ POOL = web.AppKey("pool", Pool)
 CLIENT = web.AppKey("client", aiohttp.ClientSession)
 HOSTS = web.AppKey("hosts", frozenset)
 SECRET = web.AppKey("secret", str)
-READER = "reader"
 MESSAGE_BYTES = 64 * 1024 * 1024
 PASSED_ON = ("Accept", "Accept-Language", "If-None-Match", "If-Modified-Since", "User-Agent")
 HEADERS = {
@@ -108,8 +107,12 @@ async def _only_the_proxy(request: web.Request, handler: Handler) -> web.StreamR
             raise web.HTTPUnauthorized(text="this page answers through its proxy only")
         if len(readers) != 1 or not readers[0] or not request.headers.get(ROLE_HEADER):
             raise web.HTTPForbidden(text="you have no role here")
-        request[READER] = readers[0]
     return await handler(request)
+
+
+def _reader(request: web.Request) -> str:
+    """Whom the proxy has logged in; empty where readers type their name."""
+    return request.headers[USER_HEADER] if request.app[SECRET] else ""
 
 
 def _is_loopback(host: str) -> bool:
@@ -130,7 +133,7 @@ async def _enter(request: web.Request) -> web.StreamResponse:
     session = _session_of_before(request)
     if session is None:
         try:
-            session = await pool.take(request.get(READER, ""))
+            session = await pool.take(_reader(request))
         except WorkerError as error:
             return _sentence(str(error), status=500)
     if session is None:
@@ -153,7 +156,7 @@ def _session_of_before(request: web.Request) -> Session | None:
     session = request.app[POOL].get(session_id)
     if session is None or not session.alive or not _matches(token, session):
         return None
-    if session.reader != request.get(READER, ""):
+    if session.reader != _reader(request):
         return None
     return None if session.connections else session
 
@@ -250,7 +253,7 @@ def _let_in(request: web.Request) -> Session:
     session = request.app[POOL].get(request.match_info["id"])
     if session is None or not session.alive:
         raise web.HTTPFound("/")
-    own = session.reader == request.get(READER, "")
+    own = session.reader == _reader(request)
     if not own or not _matches(request.cookies.get(COOKIE, ""), session):
         raise web.HTTPForbidden(text="this session belongs to another browser; open / for your own")
     return session

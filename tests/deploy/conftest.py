@@ -160,6 +160,7 @@ class Nginx:
             "/var/log/nginx": str(self.folder),
             "listen 443 ": f"listen 127.0.0.1:{self.port} ",
             "listen 8443 ": f"listen 127.0.0.1:{self.review} ",
+            "client_max_body_size 2048m": "client_max_body_size 4m",
             "http://127.0.0.1:8000": self.guarded.running.url,
             "http://127.0.0.1:8010": f"http://127.0.0.1:{review_port}",
         }.items():
