@@ -167,7 +167,8 @@ def test_behind_a_proxy_a_session_is_its_readers_and_no_other_way_leads_in(tmp_p
         }  # fmt: skip
 
     async def check(address: str) -> None:
-        async with aiohttp.ClientSession() as browser:
+        jar = aiohttp.CookieJar(unsafe=True)  # also for an address without a name
+        async with aiohttp.ClientSession(cookie_jar=jar) as browser:
             assert (await answered(browser, address)).status == 401
             forged = named("anna", **{"X-Fair-Proxy-Secret": "guessed"})
             assert (await answered(browser, address, headers=forged)).status == 401
