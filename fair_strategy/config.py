@@ -174,6 +174,19 @@ class HostSettings(_Settings):
     allow_reload: bool = Field(default=False, description="open POST /reload")
     allow_model_upload: bool = Field(default=False, description="open PUT and DELETE /model")
     allow_logs: bool = Field(default=False, description="open GET /logs")
+    allow_export: bool = Field(
+        default=False,
+        description="without a proxy: open GET /datastore/dataset and DELETE /datastore/label; "
+        "behind one they are the admin's",
+    )
+    proxy_secret_file: Path | None = Field(
+        default=None,
+        description="file with the secret of the reverse proxy, which alone is answered then: it "
+        "names each user and role, and readers act under that name",
+    )
+    max_upload_mb: int = Field(
+        default=2048, ge=1, description="an upload may have so many MiB, a request without a file 1"
+    )
     enable_background: bool = Field(default=True, description="score, compare and train by itself")
     pacs_timeout_s: float = Field(
         default=20.0, gt=0, le=600, description="the longest silence of a PACS, in seconds"

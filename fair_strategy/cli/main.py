@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from fair_strategy.cli.audit import audit
+from fair_strategy.cli.erase import erase
 from fair_strategy.cli.options import fail
 from fair_strategy.cli.rank import rank
 from fair_strategy.cli.report import report
@@ -21,7 +22,7 @@ from fair_strategy.cli.task import task
 from fair_strategy.cli.train import train
 from fair_strategy.store.errors import StoreError, UnknownCaseError
 
-VERBS = (synth, score, rank, train, simulate, report, audit, task, review)
+VERBS = (synth, score, rank, train, simulate, report, audit, task, review, erase)
 
 
 _BAD_PATH = (

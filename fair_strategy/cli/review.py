@@ -31,6 +31,9 @@ def review(
     public_host: Annotated[
         list[str] | None, typer.Option(help="a name under which readers reach the page")
     ] = None,
+    proxy_secret_file: Annotated[
+        Path | None, typer.Option(help="where a proxy logs readers in: as the server's option")
+    ] = None,
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="needed to listen on more than loopback")
     ] = False,
@@ -66,6 +69,7 @@ def review(
             spare=min(spare, most),
             keep_s=keep_seconds,
             idle_s=60.0 * idle_minutes,
+            proxy_secret_file=proxy_secret_file,
         )
         say(f"Review page for {server}: http://{host}:{port}/ ({most} readers at most)")
         serve(Pool(settings), host=host, port=port, hosts=frozenset(public_host or ()))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import nibabel
 import nrrd
@@ -17,6 +19,24 @@ from fair_strategy.data.grids import Affine, VolumeError
 
 _GZIP = b"\x1f\x8b"
 _NIFTI_HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 takes 348 of them
+MAX_BYTES = 4 * 1024**3
+"""Voxels of one file, unpacked: a whole head at 0.5 mm in double precision has a quarter of it."""
+_SLACK_BYTES = 1024**2  # header extensions, padding
+_CHUNK = 1024**2
+# The synonyms of the NRRD definition, http://teem.sourceforge.net/nrrd/format.html#type
+_NRRD_TYPES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int",
+           "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}  # fmt: skip
 _TO_RAS = {
     "right-anterior-superior": (1.0, 1.0, 1.0),
     "left-anterior-superior": (-1.0, 1.0, 1.0),
@@ -32,8 +52,9 @@ def read(path: Path) -> tuple[NDArray[Any], Affine]:
         return _read_nrrd(path)
     content = path.read_bytes()
     if content.startswith(_GZIP):
-        content = gzip.decompress(content)  # the whole at once, which checks length and checksum
+        content = _gunzip(content)
     header = _nifti_header(content[:_NIFTI_HEADER_BYTES])
+    _check_size(header.get_data_shape(), header.get_data_dtype(), room=len(content))
     image_class = nibabel.Nifti2Image if _is_nifti2(header) else nibabel.Nifti1Image
     image = image_class.from_bytes(content)
     _check_scalar(image.get_data_dtype())
@@ -74,6 +95,44 @@ def _is_nrrd(path: Path) -> bool:
     if path.name.endswith((".nii", ".nii.gz", ".nrrd")):
         return path.name.endswith(".nrrd")
     raise VolumeError("volumes are read from .nii, .nii.gz and .nrrd")
+
+
+def _gunzip(content: bytes) -> bytes:
+    """The whole of a gzip file, with its length and checksum checked, but no more than it tells.
+
+    A file of 2 MB may unpack to 2 GB of zeros; so the size that its header tells is looked at
+    before, and what goes beyond is refused.
+    """
+    start = zlib.decompressobj(wbits=31).decompress(content[:_CHUNK], _NIFTI_HEADER_BYTES)
+    header = _nifti_header(start)
+    told = _check_size(header.get_data_shape(), header.get_data_dtype())
+    most = told + max(int(header["vox_offset"]), 0) + _SLACK_BYTES
+    parts, left = [], most
+    while content:
+        stream = zlib.decompressobj(wbits=31)
+        parts.append(stream.decompress(content, left + 1))
+        left -= len(parts[-1])
+        if left < 0:
+            raise VolumeError(f"unpacks to more than the {most} bytes that its header tells of")
+        if not stream.eof:
+            raise EOFError("the compressed data end before their end marker")
+        content = stream.unused_data.lstrip(b"\0")
+    return b"".join(parts)
+
+
+def _check_size(shape: Any, dtype: np.dtype[Any], *, room: int | None = None) -> int:
+    """Bytes of the voxels that a header tells of; refused beyond what a scan has.
+
+    Args:
+        room: bytes that are there; None if not known yet.
+    """
+    told = math.prod(int(size) for size in shape) * dtype.itemsize
+    if not 0 <= told <= MAX_BYTES or (room is not None and told > room):
+        raise VolumeError(
+            f"the header tells of {told} bytes of voxels, expected at most "
+            f"{MAX_BYTES if room is None else min(room, MAX_BYTES)}; is the file damaged?"
+        )
+    return told
 
 
 def _nifti_header(start: bytes) -> Any:
@@ -124,9 +183,34 @@ def _read_nrrd(path: Path) -> tuple[NDArray[Any], Affine]:
     with path.open("rb") as handle:
         header = nrrd.read_header(handle)
         shape, affine = _nrrd_grid(header)
+        _check_nrrd_size(header, handle)
         array = nrrd.read_data(header, handle)
     _check_scalar(array.dtype)
     return array.reshape(shape), affine
+
+
+def _check_nrrd_size(header: dict[str, Any], handle: BinaryIO) -> None:
+    # pynrrd unpacks all there is before it compares with the header.
+    told = _check_size(header["sizes"], np.dtype(_nrrd_dtype(header)))
+    encoding = header.get("encoding")
+    if encoding not in ("raw", "gzip", "gz"):
+        raise VolumeError(f"NRRD encoding {encoding!r} is not read; save it as raw or gzip")
+    if encoding == "raw":
+        return
+    start, left = handle.tell(), told + _SLACK_BYTES
+    stream = zlib.decompressobj(wbits=47)
+    while (packed := stream.unconsumed_tail or handle.read(_CHUNK)) and not stream.eof:
+        left -= len(stream.decompress(packed, _CHUNK))
+        if left < 0:
+            raise VolumeError(f"unpacks to more than the {told} bytes that its header tells of")
+    handle.seek(start)
+
+
+def _nrrd_dtype(header: dict[str, Any]) -> str:
+    found = {nrrd_name: kind for kind, names in _NRRD_TYPES.items() for nrrd_name in names}
+    if header.get("type") not in found:
+        raise VolumeError(f"NRRD type {header.get('type')!r} is not read; save it as numbers")
+    return found[header["type"]]
 
 
 def _nrrd_grid(header: dict[str, Any]) -> tuple[tuple[int, ...], Affine]:

@@ -48,9 +48,10 @@ __all__ = [
     "write_mask",
 ]
 
-# What nibabel, pynrrd, gzip and zlib raise on a damaged file; StopIteration: pynrrd, empty file.
+# What nibabel, pynrrd, gzip and zlib raise on a damaged file; of pynrrd StopIteration for an empty
+# file, IndexError for an empty vector.
 _DAMAGED = (
-    OSError, EOFError, ValueError, StopIteration, zlib.error, ImageFileError, HeaderDataError,
+    OSError, EOFError, ValueError, StopIteration, IndexError, zlib.error, ImageFileError, HeaderDataError,
     nrrd.NRRDError,
 )  # fmt: skip
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,6 +164,9 @@ class FairAppMixin(_Base):
 
         self._hold = server.take_hold(self.study)
         server.attach(app, self.host_settings)
+        danger = server.exposure(sys.argv[1:], self.host_settings)
+        if danger:
+            log.warning("%s", danger)
         os.environ.setdefault("PYTHONPATH", "")  # MONAI Label's own processes expect it
         server.bring_up(self.study)
         self._background = server.background_of(self.study, self.host_settings)

@@ -1,8 +1,12 @@
-"""Who asks: the id that a reader's client sends."""
+"""Who asks: the user whom the proxy names, else the id that a reader's client sends."""
 
+from typing import Any
+
+from fastapi import Depends, Request
 from monailabel.config import settings
-from monailabel.endpoints.user.auth import User
+from monailabel.endpoints.user.auth import RBAC, User
 
+from fair_strategy.host.access import caller_of
 from fair_strategy.workflows.desk import SHARED_CLIENT
 from fair_strategy.workflows.intake import IMPORTER
 
@@ -39,7 +43,35 @@ def checked_person(client_id: object) -> str:
     return text
 
 
+class Authenticated(User):
+    """A user whom the proxy has named."""
+
+
+def _allowed(role: str) -> Any:
+    stock = Depends(RBAC(role))
+
+    async def user(request: Request, found: User = stock) -> User:
+        caller = caller_of(request.scope)
+        if caller is None:
+            return found
+        return Authenticated(username=caller.name, roles=[caller.role])
+
+    return Depends(user)
+
+
+MAY_READ = _allowed(settings.MONAI_LABEL_AUTH_ROLE_USER)
+MAY_ANNOTATE = _allowed(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR)
+MAY_ADMINISTER = _allowed(settings.MONAI_LABEL_AUTH_ROLE_ADMIN)
+"""What routes take as `user`. The roles of the proxy are judged before, in `access`."""
+
+
 def user_name(user: User) -> str | None:
-    """Name of an authenticated user; None where authentication is off."""
-    # MONAI Label then calls everybody admin.
-    return user.username if settings.MONAI_LABEL_AUTH_ENABLE else None
+    """Name of an authenticated user; None where nobody is authenticated."""
+    # MONAI Label calls everybody admin where its authentication is off.
+    known = settings.MONAI_LABEL_AUTH_ENABLE or isinstance(user, Authenticated)
+    return user.username if known else None
+
+
+def acting(client_id: object, user: User) -> object:
+    """Under which id a request acts: an authenticated user's name, whatever the client says."""
+    return user_name(user) or client_id

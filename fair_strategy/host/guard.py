@@ -8,23 +8,29 @@ first; whatever is refused is refused with a sentence.
 import ipaddress
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import parse_qsl, urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from fair_strategy.config import HostSettings
 from fair_strategy.data.bids import check_id, check_tag
+from fair_strategy.host.access import Proxy
+from fair_strategy.host.asgi import (
+    ASGIApp,
+    Message,
+    Receive,
+    Refusal,
+    Scope,
+    Send,
+    headers_of,
+    is_under,
+    path_of,
+    shown,
+)
 
 log = logging.getLogger(__name__)
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CHECKS: Mapping[str, Callable[[str], str]] = {
     "image": check_id,
@@ -35,31 +41,32 @@ CHECKS: Mapping[str, Callable[[str], str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why a request is not answered.
-
-    Attributes:
-        status: of the HTTP reply.
-        sentence: for the person who sent it.
-    """
-
-    status: int
-    sentence: str
+JSON_BYTES = 1024**2
+"""The body of a request that is no upload may have so many."""
 
 
 class Guard:
-    """ASGI application around another: refuses, or passes on unchanged."""
+    """ASGI application around another: refuses, or passes on unchanged.
 
-    def __init__(self, app: ASGIApp, settings: HostSettings) -> None:
+    Args:
+        app: what is guarded.
+        settings: what is open.
+        proxy: the only one that is answered; None without a proxy.
+    """
+
+    def __init__(self, app: ASGIApp, settings: HostSettings, proxy: Proxy | None = None) -> None:
         self.app = app
         self.settings = settings
+        self.proxy = proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        refusal = judge(scope, self.settings) if scope["type"] in ("http", "websocket") else None
-        if refusal is None:
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
+            return
+        refusal = judge(scope, self.settings, self.proxy)
+        if refusal is None:
+            await self.app(scope, bounded(scope, receive, self.settings), send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": refusal.sentence})
         else:
@@ -68,14 +75,35 @@ class Guard:
             await reply(scope, receive, send)
 
 
-def judge(scope: Scope, settings: HostSettings) -> Refusal | None:
-    """Why this request is refused; None if it is not."""
-    judgements = (
-        _stranger(scope, settings),
-        _closed(scope.get("method", "GET"), path_of(scope), settings),
-        _bad_name(scope),
+def judge(scope: Scope, settings: HostSettings, proxy: Proxy | None = None) -> Refusal | None:
+    """Why this request is refused; None if it is not.
+
+    A request of the proxy has its sender noted in the scope, see `access.caller_of`.
+    """
+    stranger = proxy.judge(scope) if proxy else _stranger(scope, settings)
+    return (
+        stranger
+        or _foreign_page(scope)
+        or _closed(scope.get("method", "GET"), path_of(scope), settings)
+        or (None if proxy else _unproxied(scope.get("method", "GET"), path_of(scope), settings))
+        or _bad_name(scope)
+        or _too_large(scope, settings)
     )
-    return next((refusal for refusal in judgements if refusal is not None), None)
+
+
+def bounded(scope: Scope, receive: Receive, settings: HostSettings) -> Receive:
+    """`receive` that ends a body which grows beyond what its kind may have."""
+    left = _limit(scope, settings)
+
+    async def receive_bounded() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:  # its length was not told, or not truly
+            raise HTTPException(413, _size_sentence(scope, settings))
+        return message
+
+    return receive_bounded
 
 
 def is_loopback(address: str) -> bool:
@@ -96,7 +124,7 @@ def _stranger(scope: Scope, settings: HostSettings) -> Refusal | None:
         return Refusal(
             403, "this server answers its own machine only; --conf allow_remote true opens it"
         )
-    for name in _addressed(scope):
+    for name in (*_hosts(scope), *_origins(scope)):
         # A page of another site, open in a browser here, must not reach the scans.
         if not _is_local_name(name):
             return Refusal(
@@ -107,13 +135,23 @@ def _stranger(scope: Scope, settings: HostSettings) -> Refusal | None:
     return None
 
 
-def _addressed(scope: Scope) -> Iterator[str]:
-    for key, value in scope["headers"]:
-        text = value.decode("latin-1")
-        if key == b"host":
-            yield urlsplit(f"//{text}").hostname or ""
-        elif key == b"origin":
-            yield urlsplit(text).hostname or text
+def _foreign_page(scope: Scope) -> Refusal | None:
+    # MONAI Label allows pages of any site to send requests and to read the replies.
+    own = {name.lower() for name in _hosts(scope)}
+    for name in _origins(scope):
+        if name.lower() not in own and not (_is_local_name(name) and all(map(_is_local_name, own))):
+            return Refusal(403, f"a page of another site, {name[:80]!r}, may not use this server")
+    return None
+
+
+def _hosts(scope: Scope) -> Iterator[str]:
+    for text in headers_of(scope, "host"):
+        yield urlsplit(f"//{text}").hostname or ""
+
+
+def _origins(scope: Scope) -> Iterator[str]:
+    for text in headers_of(scope, "origin"):
+        yield urlsplit(text).hostname or text
 
 
 def _is_local_name(name: str) -> bool:
@@ -129,23 +167,56 @@ def _closed(method: str, path: str, settings: HostSettings) -> Refusal | None:
     if is_under(path, "/model") and changes and not settings.allow_model_upload:
         return _switch(method, path, "allow_model_upload")
     if is_under(path, "/proxy"):
-        return Refusal(403, f"{method} {path} is closed: ask the PACS itself, if there is one")
+        return Refusal(403, f"{method} /proxy is closed: ask the PACS itself, if there is one")
+    if is_under(path, "/ohif"):
+        return Refusal(403, f"{method} /ohif is closed: OHIF needs the PACS behind /proxy")
+    if path.rstrip("/") == "/datastore" and changes:
+        return Refusal(403, f"{method} /datastore/ is closed: use {method} /datastore/image")
+    return None
+
+
+def _unproxied(method: str, path: str, settings: HostSettings) -> Refusal | None:
+    # Behind a proxy these are for the admin.
+    exports = path.rstrip("/") == "/datastore/dataset"
+    deletes = path.rstrip("/") == "/datastore/label" and method == "DELETE"
+    if (exports or deletes) and not settings.allow_export:
+        return _switch(method, path, "allow_export")
     return None
 
 
 def _switch(method: str, path: str, option: str) -> Refusal:
-    return Refusal(403, f"{method} {path} is closed; --conf {option} true opens it")
+    return Refusal(403, f"{method} {shown(path)} is closed; --conf {option} true opens it")
 
 
-def is_under(path: str, top: str) -> bool:
-    """Whether a path is `top` or lies below it."""
-    return path == top or path.startswith(top + "/")
+def _too_large(scope: Scope, settings: HostSettings) -> Refusal | None:
+    told = headers_of(scope, "content-length")
+    if told and not told[0].isdecimal():
+        return Refusal(400, "content-length: expected a number")
+    if told and int(told[0]) > _limit(scope, settings):
+        return Refusal(413, _size_sentence(scope, settings))
+    return None
+
+
+def _limit(scope: Scope, settings: HostSettings) -> int:
+    kinds = headers_of(scope, "content-type")
+    is_upload = bool(kinds) and kinds[0].lower().startswith("multipart/form-data")
+    return settings.max_upload_mb * 1024**2 if is_upload else JSON_BYTES
+
+
+def _size_sentence(scope: Scope, settings: HostSettings) -> str:
+    return (
+        f"the request is too large: expected at most {_limit(scope, settings)} bytes; "
+        "--conf max_upload_mb sets what a file may have"
+    )
 
 
 def _bad_name(scope: Scope) -> Refusal | None:
     query = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
     named = [(name, text) for name, text in query if text and name in CHECKS]
-    _, _, session = path_of(scope).partition("/session/")
+    path = path_of(scope)
+    if not path.isprintable():
+        return Refusal(422, "the path holds a character that no name here has")
+    _, _, session = path.partition("/session/")
     named += [("id", session)] if session else []
     try:
         for name, text in named:
@@ -153,9 +224,3 @@ def _bad_name(scope: Scope) -> Refusal | None:
     except ValueError as error:
         return Refusal(422, str(error))
     return None
-
-
-def path_of(scope: Scope) -> str:
-    """The path of a request below the root that a proxy may have put before it."""
-    path, root = str(scope["path"]), str(scope.get("root_path", ""))
-    return path.removeprefix(root) if root else path

@@ -11,7 +11,8 @@ from fastapi.security import HTTPAuthorizationCredentials
 from monailabel.config import settings
 
 from fair_strategy.config import HostSettings
-from fair_strategy.host.guard import ASGIApp, Receive, Scope, Send, is_under, path_of
+from fair_strategy.host.access import caller_of
+from fair_strategy.host.asgi import ASGIApp, Receive, Scope, Send, is_under, path_of
 
 TOP = f"{settings.MONAI_LABEL_API_STR}/fairness"
 WANTED = (
@@ -47,7 +48,10 @@ class LeadAccess:
         return token is not None and _same(token, self._token)
 
     def admits(self, request: Request, header: HTTPAuthorizationCredentials | None) -> bool:
-        """Whether a request carries the token in its header, or the browser's secret."""
+        """Whether it carries the token or the browser's secret, or the proxy names a lead."""
+        caller = caller_of(request.scope)
+        if caller is not None:
+            return caller.may("lead")
         cookie = request.cookies.get(_cookie_name(request))
         by_cookie = cookie is not None and _same(cookie, self._session)
         return by_cookie or (header is not None and self.accepts(header.credentials))

@@ -1,18 +1,21 @@
 """Everything that only the server process does: lock, guard, routes, watcher, background."""
 
+import argparse
 import logging
 import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from fastapi import FastAPI
 
 from fair_strategy.config import HostSettings
 from fair_strategy.data.cohort import CohortError
+from fair_strategy.host.access import Proxy
 from fair_strategy.host.background import Background, Watching
-from fair_strategy.host.guard import Guard
+from fair_strategy.host.guard import Guard, is_loopback
 from fair_strategy.host.lead import LeadAccess, TokenFromAddress, blank_log
 from fair_strategy.host.sentences import without_values
 from fair_strategy.host.watcher import Watcher
@@ -57,14 +60,40 @@ def bring_up(study: Study) -> None:
 
 def attach(app: FastAPI, settings: HostSettings) -> None:
     """Put our routes before MONAI Label's, and the guard around everything."""
-    from fair_strategy.host.routes import lead, lead_figures, logs, reader, review, work
+    from fair_strategy.host.routes import lead, lead_figures, logs, reader, review, transfer, work
 
-    parts = (reader, review, work, lead, lead_figures, logs)
+    parts = (reader, review, work, transfer, lead, lead_figures, logs)
     app.router.routes[:0] = [route for part in parts for route in part.router.routes]
     app.state.lead = LeadAccess.of(settings)
     # The stack is built when the server starts up, before this: wrap it.
-    guarded = Guard(app.middleware_stack or app.build_middleware_stack(), settings)
+    stack = app.middleware_stack or app.build_middleware_stack()
+    guarded = Guard(stack, settings, Proxy.of(settings))
     app.middleware_stack = TokenFromAddress(guarded)
+
+
+def exposure(arguments: Sequence[str], settings: HostSettings) -> str | None:
+    """What is dangerous about where the server listens, as a sentence; None if nothing is.
+
+    Args:
+        arguments: of ``monailabel start_server``, which tells its application no address.
+        settings: of this server.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-i", "--host", default="0.0.0.0")
+    host = parser.parse_known_args(list(arguments))[0].host
+    if host == "localhost" or is_loopback(host):
+        return None
+    if settings.proxy_secret_file is not None:
+        return (
+            f"listens on {host} and not on this machine alone: who reads the network reads scans, "
+            "and the proxy's secret; let the proxy run here, and start with --host 127.0.0.1"
+        )
+    if settings.allow_remote:
+        return (
+            f"listens on {host} and asks nobody who they are: whoever reaches this port reads the "
+            "scans and can submit under any name; put a proxy in front, see deploy/README.md"
+        )
+    return f"listens on {host} but answers this machine alone; --host 127.0.0.1 says so to others"
 
 
 def announce(app: FastAPI, port: int) -> None:

@@ -49,16 +49,17 @@ def received(file: BinaryIO, name: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="upload-") as folder:
         path = Path(folder) / f"upload{suffix}"
         with open(path, "wb") as copy:
-            _copy_bounded(file, copy)
+            copy_bounded(file, copy)
         yield path
 
 
-def _copy_bounded(file: BinaryIO, copy: BinaryIO) -> None:
-    left = MAX_BYTES
+def copy_bounded(file: BinaryIO, copy: BinaryIO, *, most: int | None = None) -> None:
+    """Copy a file of at most so many bytes, MAX_BYTES by default; a larger one is a ValueError."""
+    most = left = MAX_BYTES if most is None else most
     while chunk := file.read(1024**2):
         left -= len(chunk)
         if left < 0:
-            raise ValueError(f"the file is too large: expected at most {MAX_BYTES} bytes")
+            raise ValueError(f"the file is too large: expected at most {most} bytes")
         copy.write(chunk)
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp import web
 
+from fair_strategy.config_proxy import ROLE_HEADER, SECRET_HEADER, USER_HEADER, read_secret
 from fair_strategy.viewer.pool import Pool, Session, WorkerError
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ COOKIE = "fair-strategy-review"
 POOL = web.AppKey("pool", Pool)
 CLIENT = web.AppKey("client", aiohttp.ClientSession)
 HOSTS = web.AppKey("hosts", frozenset)
+SECRET = web.AppKey("secret", str)
 MESSAGE_BYTES = 64 * 1024 * 1024
 PASSED_ON = ("Accept", "Accept-Language", "If-None-Match", "If-Modified-Since", "User-Agent")
 HEADERS = {
@@ -52,8 +54,10 @@ def make_broker(pool: Pool, *, hosts: frozenset[str] = frozenset()) -> web.Appli
         pool: of the workers; started and closed with the application.
         hosts: names under which it may be addressed beside those of this machine's loopback.
     """
-    app = web.Application(middlewares=[_only_known_hosts])
+    app = web.Application(middlewares=[_only_known_hosts, _only_the_proxy])
     app[POOL], app[HOSTS] = pool, hosts
+    file = pool.settings.proxy_secret_file
+    app[SECRET] = read_secret(file) if file else ""
     app.on_response_prepare.append(_add_headers)
     app.cleanup_ctx.append(_running)
     app.router.add_get("/", _enter)
@@ -94,6 +98,24 @@ async def _only_known_hosts(request: web.Request, handler: Handler) -> web.Strea
     return await handler(request)
 
 
+@web.middleware
+async def _only_the_proxy(request: web.Request, handler: Handler) -> web.StreamResponse:
+    secret = request.app[SECRET]
+    if secret:
+        offered = request.headers.getall(SECRET_HEADER, [])
+        readers = request.headers.getall(USER_HEADER, [])
+        if len(offered) != 1 or not hmac.compare_digest(offered[0].encode(), secret.encode()):
+            raise web.HTTPUnauthorized(text="this page answers through its proxy only")
+        if len(readers) != 1 or not readers[0] or not request.headers.get(ROLE_HEADER):
+            raise web.HTTPForbidden(text="you have no role here")
+    return await handler(request)
+
+
+def _reader(request: web.Request) -> str:
+    """Whom the proxy has logged in; empty where readers type their name."""
+    return request.headers[USER_HEADER] if request.app[SECRET] else ""
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -112,7 +134,7 @@ async def _enter(request: web.Request) -> web.StreamResponse:
     session = _session_of_before(request)
     if session is None:
         try:
-            session = await pool.take()
+            session = await pool.take(_reader(request))
         except WorkerError as error:
             return _sentence(str(error), status=500)
     if session is None:
@@ -134,6 +156,8 @@ def _session_of_before(request: web.Request) -> Session | None:
     session_id, _, token = request.cookies.get(f"{COOKIE}-last", "").partition(":")
     session = request.app[POOL].get(session_id)
     if session is None or not session.alive or not _matches(token, session):
+        return None
+    if session.reader != _reader(request):
         return None
     return None if session.connections else session
 
@@ -236,7 +260,8 @@ def _let_in(request: web.Request) -> Session:
     session = request.app[POOL].get(request.match_info["id"])
     if session is None or not session.alive:
         raise web.HTTPFound("/")
-    if not _matches(request.cookies.get(COOKIE, ""), session):
+    own = session.reader == _reader(request)
+    if not own or not _matches(request.cookies.get(COOKIE, ""), session):
         raise web.HTTPForbidden(text="this session belongs to another browser; open / for your own")
     return session
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from fair_strategy.config_proxy import ROLE_HEADER, SECRET_HEADER, USER_HEADER
 from fair_strategy.viewer.overlay import Peak
 
 CONNECT_S = 5.0
@@ -76,18 +77,23 @@ class ReviewClient:
     Args:
         url: of the server, such as http://127.0.0.1:8000.
         client_id: the reader's name.
+        proxy_secret: where the server answers its proxy only; the page then vouches for the reader.
 
     Every method raises ServerUnreachableError or RefusedError, each with a sentence for the reader.
     """
 
     url: str
     client_id: str
+    proxy_secret: str = field(default="", repr=False)
     _session: requests.Session = field(default_factory=requests.Session, repr=False)
 
     def __post_init__(self) -> None:
         self.url = self.url.rstrip("/")
         # A proxy of the environment must not see loopback traffic.
         self._session.trust_env = urlsplit(self.url).hostname not in ("127.0.0.1", "localhost")
+        if self.proxy_secret:
+            named = {USER_HEADER: self.client_id, ROLE_HEADER: "reader"}
+            self._session.headers.update({SECRET_HEADER: self.proxy_secret, **named})
 
     def close(self) -> None:
         """Close the connections."""

@@ -97,6 +97,12 @@ class ReviewPage:
         if asyncio.iscoroutine(done):
             await done
 
+    def bind(self, reader: str) -> None:
+        """Whom the proxy has logged in; another name that is typed does not count."""
+        self.reading.reader = reader
+        with self.state:
+            self.state.name = reader
+
     # ------------------------------------------------------------ what the reader does
 
     async def log_in(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import secrets
 import sys
@@ -37,6 +38,7 @@ class PoolSettings:
         idle_s: a session in which nothing is done ends after this time; its draft is kept.
         logs: folder for what workers write.
         rescue: folder for drafts that the server could not take.
+        proxy_secret_file: of the proxy that logs readers in; None where they type their name.
     """
 
     server: str
@@ -46,6 +48,7 @@ class PoolSettings:
     spare: int = 1
     keep_s: float = 120.0
     idle_s: float = 3600.0
+    proxy_secret_file: Path | None = None
 
 
 @dataclass(eq=False)
@@ -57,6 +60,7 @@ class Session:
     key: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     port: int = 0
     taken: bool = False
+    reader: str = ""  # whom the proxy has logged in
     connections: int = 0
     last_seen: float = field(default_factory=time.monotonic)
     process: asyncio.subprocess.Process | None = None
@@ -98,8 +102,11 @@ class Pool:
         self._refill()
         self._run(self._reap())
 
-    async def take(self) -> Session | None:
+    async def take(self, reader: str = "") -> Session | None:
         """A session for a new reader; None when all are taken.
+
+        Args:
+            reader: whom the proxy has logged in; empty where there is none.
 
         Raises:
             WorkerError: its process did not start.
@@ -111,6 +118,7 @@ class Pool:
         if session is None:
             return None
         session.taken = True  # before anything is awaited: nobody else gets it
+        session.reader = reader
         session.touch()
         self._refill()
         assert session.ready is not None
@@ -120,6 +128,9 @@ class Pool:
             await self._end(session)
             raise WorkerError(f"the session did not start within {START_S:g} s") from error
         session.touch()
+        if reader and session.process and session.process.stdin:
+            session.process.stdin.write(f"reader {json.dumps(reader)}\n".encode())
+            await session.process.stdin.drain()
         return session
 
     async def close(self) -> None:
@@ -176,9 +187,11 @@ class Pool:
         self._refill()
 
     async def _process(self, session: Session, errors: IO[bytes]) -> asyncio.subprocess.Process:
+        proxied = self.settings.proxy_secret_file
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "fair_strategy.viewer.worker"),
             *("--server", self.settings.server, "--rescue", str(self.settings.rescue)),
+            *(("--proxy-secret-file", str(proxied)) if proxied else ()),
             stdin=asyncio.subprocess.PIPE,  # its end tells the worker to end
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,

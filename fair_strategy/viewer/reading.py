@@ -43,9 +43,14 @@ class Reading:
         url: of the MONAI Label server.
         folder: for downloaded files; emptied at each case.
         rescue: see `Drafts`.
+        proxy_secret: see `ReviewClient`; the name is then `reader`, whatever is typed.
     """
 
-    def __init__(self, scene: ReviewScene, *, url: str, folder: Path, rescue: Path) -> None:
+    def __init__(
+        self, scene: ReviewScene, *, url: str, folder: Path, rescue: Path, proxy_secret: str = ""
+    ) -> None:
+        self.reader = ""
+        self._secret = proxy_secret
         self.scene = scene
         self.tools = Tools(scene)
         self._url, self._folder, self._rescue = url, folder, rescue
@@ -81,10 +86,10 @@ class Reading:
         Returns:
             A sentence about the case of before; empty if there is nothing to say.
         """
-        name = " ".join(name.split())
+        name = self.reader if self._secret else " ".join(name.split())
         if not name:
             raise ReadingError("Please enter your name.")
-        client = ReviewClient(self._url, name)
+        client = ReviewClient(self._url, name, self._secret)
         self.options = await asyncio.to_thread(client.options)
         self.client, self.drafts = client, Drafts(client, self._rescue)
         await self.refresh_progress()

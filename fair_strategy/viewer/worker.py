@@ -1,12 +1,14 @@
 """One reader's process: ``python -m fair_strategy.viewer.worker``, started by the broker.
 
 It writes one line to standard output when it serves: `ready PORT`. The secret that its page must
-know comes in the environment, which other users of the machine cannot read. It ends when its
-standard input does, so never outlives the broker; what was drawn is kept as a draft first.
+know comes in the environment, which other users of the machine cannot read. A line
+`reader "NAME"` on its standard input tells whom a proxy has logged in. It ends when its standard
+input does, so never outlives the broker; what was drawn is kept as a draft first.
 """
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import sys
@@ -14,6 +16,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from fair_strategy.config_proxy import read_secret
 
 SECRET_VARIABLE = "FAIR_STRATEGY_REVIEW_SECRET"
 HOST = "127.0.0.1"
@@ -37,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     del sys.argv[1:]  # trame would read the same line in its own way
     with tempfile.TemporaryDirectory(prefix="fair-strategy-review-") as folder:
         reading = Reading(
-            ReviewScene(), url=asked.server, folder=Path(folder), rescue=Path(asked.rescue)
+            ReviewScene(),
+            url=asked.server,
+            folder=Path(folder),
+            rescue=Path(asked.rescue),
+            proxy_secret=read_secret(asked.proxy_secret_file) if asked.proxy_secret_file else "",
         )
         page = ReviewPage(server, reading)
         server.controller.on_server_ready.add(lambda **_: _ready(server, page))
@@ -60,7 +68,12 @@ def _ready(server: Any, page: Any) -> None:
 
 
 def _on_input(loop: asyncio.AbstractEventLoop, server: Any, page: Any) -> None:
-    if os.read(sys.stdin.fileno(), 1024):
+    told = os.read(sys.stdin.fileno(), 4096)
+    if told:
+        for line in told.decode().splitlines():
+            word, _, name = line.partition(" ")
+            if word == "reader":
+                page.bind(json.loads(name))
         return
     loop.remove_reader(sys.stdin.fileno())
     page.ending = loop.create_task(_end(server, page))
@@ -78,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fair_strategy.viewer.worker")
     parser.add_argument("--server", required=True, help="address of the MONAI Label server")
     parser.add_argument("--rescue", required=True, help="where drafts wait for the server")
+    parser.add_argument("--proxy-secret-file", type=Path, help="where a proxy logs readers in")
     return parser
 
 

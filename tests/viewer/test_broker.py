@@ -153,3 +153,35 @@ def test_a_worker_without_a_secret_refuses_to_serve(monkeypatch, capsys):
 
 def test_broker_and_worker_agree_on_where_the_secret_is():
     assert worker.SECRET_VARIABLE == SECRET_VARIABLE
+
+
+def test_behind_a_proxy_a_session_is_its_readers_and_no_other_way_leads_in(tmp_path):
+    secret = tmp_path / "proxy-secret"
+    secret.touch(mode=0o600)
+    secret.write_text("a-secret-of-the-proxy-and-us")
+    pool = Pool(settings(tmp_path, most=2, spare=0, proxy_secret_file=secret))
+
+    def named(reader: str, **more: str) -> dict[str, str]:
+        return {
+            "X-Fair-Proxy-Secret": secret.read_text(), "X-Fair-User": reader,
+            "X-Fair-Role": "reader", **more,
+        }  # fmt: skip
+
+    async def check(address: str) -> None:
+        jar = aiohttp.CookieJar(unsafe=True)  # also for an address without a name
+        async with aiohttp.ClientSession(cookie_jar=jar) as browser:
+            assert (await answered(browser, address)).status == 401
+            forged = named("anna", **{"X-Fair-Proxy-Secret": "guessed"})
+            assert (await answered(browser, address, headers=forged)).status == 401
+            roleless = named("anna", **{"X-Fair-Role": ""})
+            assert (await answered(browser, address, headers=roleless)).status == 403
+            entered = await answered(browser, address, headers=named("anna"), allow_redirects=False)
+            assert entered.status == 302
+            page = address + entered.headers["Location"]
+            assert (await answered(browser, page, headers=named("anna"))).status == 200
+            # The same browser, another person: the cookie alone is not enough.
+            assert (await answered(browser, page, headers=named("bert"))).status == 403
+        [session] = pool._sessions.values()
+        assert session.reader == "anna"
+
+    with_broker(pool, check)

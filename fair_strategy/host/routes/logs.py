@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from monailabel.config import settings
 from monailabel.endpoints import logs as stock_logs
-from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.endpoints.user.auth import User
 
+from fair_strategy.host.clients import MAY_ADMINISTER
 from fair_strategy.host.lead import access_of
 
 router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
-MAY_ADMINISTER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
 
 
 def log_file() -> Path:

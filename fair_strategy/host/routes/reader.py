@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, UploadFile
+from fastapi import APIRouter, BackgroundTasks, File, Form, HTTPException, UploadFile
 from fastapi.responses import FileResponse, Response
 from monailabel.config import settings
 from monailabel.endpoints import datastore as stock_datastore, infer as stock_infer
-from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
 from fair_strategy.data.bids import check_id
-from fair_strategy.host.clients import user_name
+from fair_strategy.host.clients import MAY_ANNOTATE, MAY_READ, acting, user_name
 from fair_strategy.host.datastore import FINAL, ORIGINAL, StudyDatastore
 from fair_strategy.host.errors import readable_errors
 from fair_strategy.host.tasks import UploadedScan
@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 
 router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
 Params = Annotated[str, Form()]
-MAY_READ = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
-MAY_ANNOTATE = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
 
 
 @router.post("/activelearning/{strategy}")
@@ -40,7 +38,7 @@ def next_sample(
 ) -> dict[str, Any]:
     """The next scan for the client in ``params["client_id"]``."""
     request = {**(params or {}), "strategy": strategy}
-    request["client_id"] = request.get("client_id") or user_name(user)
+    request["client_id"] = acting(request.get("client_id"), user)
     answer: dict[str, Any] = app_instance().next_sample(request)
     log.info("next sample by %s: %s", strategy, answer.get("id", "nothing left"))
     return answer
@@ -61,7 +59,7 @@ def infer(
     if output == stock_infer.ResultType.dicom_seg:
         raise HTTPException(422, "output 'dicom_seg' is not made; choose image, json or all")
     request = {**_from_client(params), "model": model}
-    request["client_id"] = request.get("client_id") or user_name(user)
+    request["client_id"] = acting(request.get("client_id"), user)
     app = app_instance()
     with readable_errors(), _scan(app, image, session_id, file) as scan:
         result = app.infer({**request, "image": scan})
@@ -78,7 +76,7 @@ def save_label(
 ) -> dict[str, Any]:
     """Take a reader's mask."""
     info = _from_client(params)
-    info["client_id"] = info.get("client_id") or user_name(user)
+    info["client_id"] = acting(info.get("client_id"), user)
     app = app_instance()
     with readable_errors(), received(label.file, label.filename or "") as path:
         label_id = app.datastore().save_label(image, str(path), tag or FINAL, info)

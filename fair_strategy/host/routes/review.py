@@ -11,14 +11,20 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, File, HTTPException, Query, UploadFile
+from fastapi import APIRouter, File, HTTPException, Query, UploadFile
 from fastapi.responses import FileResponse, Response
 from monailabel.config import settings
-from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
 from fair_strategy.data.bids import check_id
-from fair_strategy.host.clients import checked_client, checked_person, user_name
+from fair_strategy.host.clients import (
+    MAY_ANNOTATE,
+    MAY_READ,
+    acting,
+    checked_client,
+    checked_person,
+)
 from fair_strategy.host.errors import readable_errors
 from fair_strategy.host.routes import replies
 from fair_strategy.host.routes.routing import SentenceRoute
@@ -35,8 +41,6 @@ log = logging.getLogger(__name__)
 router = APIRouter(
     prefix=settings.MONAI_LABEL_API_STR + "/reader", tags=["Reader"], route_class=SentenceRoute
 )
-MAY_READ = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
-MAY_ANNOTATE = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
 Image = Annotated[str, Query(description="id of the scan")]
 Client = Annotated[str, Query(description="the reader's own name, as sent with Next Sample")]
 Extension = Annotated[Literal[".nii.gz", ".nrrd"], Query(description="type of the file")]
@@ -209,11 +213,11 @@ def _study() -> Study:
 
 
 def _client(client_id: str, user: User) -> str:
-    return checked_client(client_id or user_name(user))
+    return checked_client(acting(client_id, user))
 
 
 def _person(client_id: str, user: User) -> str:
-    return checked_person(client_id or user_name(user))
+    return checked_person(acting(client_id, user))
 
 
 def _draft(image: str, found: drafts.DraftInfo) -> replies.DraftInfo:

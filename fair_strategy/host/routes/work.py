@@ -2,27 +2,26 @@
 
 import logging
 import os
-import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, HTTPException, UploadFile
+from fastapi import APIRouter, File, HTTPException, UploadFile
 from monailabel.config import settings
 from monailabel.endpoints import scoring as stock_scoring, train as stock_train
-from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
+from fair_strategy.host.clients import MAY_ADMINISTER, MAY_ANNOTATE
 from fair_strategy.host.errors import readable_errors
 from fair_strategy.host.strategies import refuse_foreign_keys
 from fair_strategy.host.tasks import TRAIN_OPTIONS, checked_steps
-from fair_strategy.learning.checkpoint import load_model
+from fair_strategy.host.uploads import copy_bounded
+from fair_strategy.learning.checkpoint import MAX_BYTES, load_model
 from fair_strategy.workflows.models import publish
 
 log = logging.getLogger(__name__)
 
 router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
-MAY_ANNOTATE = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
-MAY_ADMINISTER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
 
 
 @router.post("/train/{model}")
@@ -66,8 +65,8 @@ def upload_model(
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".upload-{os.getpid()}-{id(file)}.pt"
     try:
-        with open(partial, "wb") as copy:
-            shutil.copyfileobj(file.file, copy)
+        with readable_errors(), open(partial, "wb") as copy:
+            copy_bounded(file.file, copy, most=MAX_BYTES)
         with readable_errors():
             checksum = load_model(partial).checksum
         path: Path = folder / f"{checksum}.pt"

@@ -1,0 +1,50 @@
+"""What the database knows of one person, taken out of it."""
+
+import secrets
+from collections.abc import Sequence
+
+from fair_strategy.store.database import Store
+
+# Everything about a case but its place in plans, by which the decisions on others are replayed.
+_TABLES = (
+    "leases", "seen_models", "skips", "skip_reasons", "reveals", "label_work", "comparisons",
+    "scores", "labels", "archive_series", "sent_labels",
+)  # fmt: skip
+
+
+def erase_rows(store: Store, subject_id: str, case_ids: Sequence[str]) -> None:
+    """Delete a person's rows in one transaction; plans and decisions keep them under random names.
+
+    No table tells which name stands for whom. A plan's score and subgroup of a nameless case stay:
+    without them no decision on anybody else could be replayed.
+
+    Args:
+        store: of a study that no server runs on.
+        subject_id: the person.
+        case_ids: their scans, all of them.
+    """
+    names = {case_id: f"erased-{secrets.token_hex(8)}" for case_id in case_ids}
+    person = f"erased-{secrets.token_hex(8)}"
+    with store.transaction() as connection:
+        connection.execute("PRAGMA defer_foreign_keys = ON")
+        for case_id, name in names.items():
+            for table in _TABLES:
+                connection.execute(f"DELETE FROM {table} WHERE case_id = ?", (case_id,))
+            for table in ("plan_rows", "decisions"):
+                connection.execute(
+                    f"UPDATE {table} SET case_id = ? WHERE case_id = ?", (name, case_id)
+                )
+            connection.execute(
+                """UPDATE cases SET case_id = ?, subject_id = ?, path = '', fingerprint = '',
+                present = 0, unreadable = NULL, excluded = 'erased', excluded_by = NULL, info = '{}'
+                WHERE case_id = ?""",
+                (name, person, case_id),
+            )
+        for old, new in {**names, subject_id: person}.items():
+            connection.execute(
+                "UPDATE plans SET inputs = replace(inputs, ?, ?)", (f'"{old}"', f'"{new}"')
+            )
+        connection.execute("DELETE FROM splits WHERE subject_id = ?", (subject_id,))
+    # What was deleted stays in free pages and in the log until they are written anew.
+    store.read().execute("VACUUM")
+    store.read().execute("PRAGMA wal_checkpoint(TRUNCATE)")

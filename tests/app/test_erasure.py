@@ -1,0 +1,94 @@
+"""One person is taken out of a study, and nothing in the state directory names them any more."""
+
+import shutil
+
+import pytest
+
+from fair_strategy.store import cases, plans
+from fair_strategy.store.database import Store, hold
+from fair_strategy.store.errors import ServerRunning
+from fair_strategy.workflows.desk import next_case, submit
+from fair_strategy.workflows.drafts import save_draft
+from fair_strategy.workflows.erasure import erase_subject
+from fair_strategy.workflows.planning import make_plans, replay
+from fair_strategy.workflows.scoring import score_study
+from fair_strategy.workflows.study import StudyError
+from tests.app import cohorts
+
+PERSON, CASE = "sub-02", "sub-02_T1w"
+
+
+def take_away(study):
+    shutil.rmtree(study.images_dir / PERSON)
+    table = study.images_dir / "participants.tsv"
+    rows = [row for row in table.read_text().splitlines() if not row.startswith(PERSON)]
+    table.write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture
+def worked(study, tmp_path):
+    """A study in which the person was scored, planned, drafted and labelled twice."""
+    score_study(study)
+    make_plans(study)
+    mask = cohorts.save(tmp_path / "mask.nii.gz", cohorts.scan(2)[1])
+    save_draft(study, CASE, "bert", mask)
+    for _ in range(2):
+        submit(study, CASE, mask, tag="final", info={}, client_id="anna")
+    return study
+
+
+def naming(study):
+    """Files below the state directory and the masks' folder that name the person."""
+    found = set()
+    for root in (study.state_dir, study.derivatives_root):
+        for path in root.rglob("*"):
+            if path.is_file() and (PERSON in str(path) or PERSON.encode() in path.read_bytes()):
+                found.add(path.name)
+    return found
+
+
+def test_nothing_names_the_person_afterwards_and_other_decisions_are_still_replayed(worked):
+    handed = next_case(worked, "weighted_entropy", "anna")
+    assert handed is not None
+    [decision] = worked.store.read().execute("SELECT MAX(decision_id) FROM decisions").fetchone()
+    assert replay(worked, decision)["same"]
+    assert len(naming(worked)) >= 4  # database, mask, draft, prediction
+    take_away(worked)
+    erased = erase_subject(worked, PERSON)
+    assert erased.scans == 1
+    assert erased.files >= 4
+    assert erased.models == 0
+    worked.store.close()
+    assert naming(worked) == set()
+    assert CASE not in {c.case_id for c in cases.cases(worked.store)}
+    told = replay(worked, decision)
+    assert told["case_id"] == handed.case_id
+    assert told["same"]
+    assert worked.store.read().execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_the_others_keep_their_labels_and_plans(worked):
+    before = {r.case_id for r in cases.labels(worked.store)} - {CASE}
+    take_away(worked)
+    erase_subject(worked, PERSON)
+    assert {r.case_id for r in cases.labels(worked.store)} == before
+    again = Store.open(worked.state_dir)
+    assert again.recovery is None
+    assert plans.plan_head(again, "weighted_entropy") is not None
+
+
+@pytest.mark.parametrize("left", ["scans", "participants.tsv"])
+def test_it_refuses_while_the_next_start_would_take_the_person_up_again(worked, left):
+    if left == "participants.tsv":
+        shutil.rmtree(worked.images_dir / PERSON)
+    before = cases.label(worked.store, CASE)
+    with pytest.raises(StudyError, match=left):
+        erase_subject(worked, PERSON)
+    assert cases.label(worked.store, CASE) == before
+
+
+def test_it_refuses_an_unknown_person_and_a_running_server(worked):
+    with pytest.raises(StudyError, match="no such person"):
+        erase_subject(worked, "sub-99")
+    with hold(worked.state_dir), pytest.raises(ServerRunning):
+        erase_subject(worked, PERSON)
