@@ -51,8 +51,8 @@ __all__ = [
 # What nibabel, pynrrd, gzip and zlib raise on a damaged file; of pynrrd StopIteration for an empty
 # file, IndexError for an empty vector.
 _DAMAGED = (
-    OSError, EOFError, ValueError, StopIteration, IndexError, zlib.error,
-    ImageFileError, HeaderDataError, nrrd.NRRDError,
+    OSError, EOFError, ValueError, StopIteration, IndexError, zlib.error, ImageFileError,
+    HeaderDataError, nrrd.NRRDError,
 )  # fmt: skip
 
 
