@@ -5,6 +5,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,10 @@ def test_tested_versions_lie_within_the_caps() -> None:
 def test_constraints_hold_exact_public_versions() -> None:
     tested = requirements((ROOT / "constraints.txt").read_text(encoding="utf-8"))
     assert {n: v for n, v in tested.items() if not re.fullmatch(r"==[\w.]+", v)} == {}
+
+
+def test_every_folder_of_tests_is_run():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    named = set(settings["tool"]["pytest"]["ini_options"]["testpaths"])
+    there = {path.parent.relative_to(ROOT).parts[:2] for path in ROOT.glob("tests/*/**/test_*.py")}
+    assert {"/".join(parts) for parts in there} == named
