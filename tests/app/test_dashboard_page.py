@@ -154,7 +154,7 @@ def test_the_page_and_its_charts_turn_dark_with_the_system(watched, server):
     page.wait_for_selector("#dice-chart .main-svg")
     light = (page.evaluate(background), page.evaluate(ink))
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"{ink} !== '{light[1]}'")
+    page.wait_for_function("(before) => " + ink + " !== before", arg=light[1])
     assert page.evaluate(background) != light[0]
 
 
@@ -162,7 +162,7 @@ def test_on_a_narrow_screen_nothing_runs_out_of_the_page(watched, server):
     watched.page.set_viewport_size({"width": 390, "height": 800})
     page = opened(watched, server)
     page.wait_for_selector("#weights-chart .main-svg")
-    page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
+    page.wait_for_function("() => document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_a_server_that_is_gone_is_told_in_a_sentence(watched, server):
