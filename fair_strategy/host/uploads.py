@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fair_strategy.data.cohort import CohortError
-from fair_strategy.data.volumes import read_image
+from fair_strategy.data.volumes import VolumeError, read_image
 from fair_strategy.host.sentences import sentence
 from fair_strategy.store import cases
 from fair_strategy.workflows.intake import refresh
@@ -42,6 +42,9 @@ def checked_suffix(name: str) -> str:
 def received(file: BinaryIO, name: str) -> Iterator[Path]:
     """An uploaded file on disk, under its own suffix, for the length of the block.
 
+    What is wrong with the file is told under the name that its sender knows, not under where it
+    lies here.
+
     Raises:
         ValueError: if the name is of a type that is not read here, or the file is too large.
     """
@@ -50,7 +53,10 @@ def received(file: BinaryIO, name: str) -> Iterator[Path]:
         path = Path(folder) / f"upload{suffix}"
         with open(path, "wb") as copy:
             copy_bounded(file, copy)
-        yield path
+        try:
+            yield path
+        except VolumeError as error:
+            raise VolumeError(str(error).replace(str(path), name[-80:])) from error
 
 
 def copy_bounded(file: BinaryIO, copy: BinaryIO, *, most: int | None = None) -> None:

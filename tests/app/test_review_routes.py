@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 from monailabel.endpoints import datastore as stock_datastore, info as stock_info
-from monailabel.interfaces.app import MONAILabelApp
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # starlette names a class of anyio by its old name
@@ -18,11 +17,11 @@ with warnings.catch_warnings():
 
 from fair_strategy.config import HostSettings
 from fair_strategy.host import server, uploads
-from fair_strategy.host.app import FairAppMixin
 from fair_strategy.store import cases, plans
 from fair_strategy.workflows.planning import make_plans
 from fair_strategy.workflows.scoring import score_study
 from tests.app import cohorts
+from tests.app.in_process import brought_up
 from tests.app.test_server import answer, perfect
 
 PERSONAL = ["/reader/skip", "/reader/exclude", "/reader/reopen"]
@@ -36,19 +35,10 @@ ABOUT_A_SCAN = [
 ]  # fmt: skip
 
 
-class App(FairAppMixin, MONAILabelApp):
-    """As apps/fair_caudate/main.py does it."""
-
-
 def made_app(folder):
-    cohorts.write_cohort(folder / "studies", per_group=2)
-    cohorts.write_model(folder / "app" / "model" / "pretrained.pt")
     # Every scan that has a score is an audit slot.
-    conf = {"state_dir": str(folder / "state"), "audit_every": "1", "quota_batch": "0"}
-    conf["validation_per_group"] = "0"
-    made = App(app_dir=str(folder / "app"), studies=str(folder / "studies"), conf=conf)
-    server.bring_up(made.study)
-    return made
+    conf = {"audit_every": "1", "quota_batch": "0", "validation_per_group": "0"}
+    return brought_up(folder, **conf)
 
 
 def client_of(app, monkeypatch):
@@ -293,6 +283,9 @@ def test_a_draft_of_another_type_grid_or_size_is_refused(client, monkeypatch):
     reply = client.put("/reader/draft", params=query, files={"file": ("mask.exe", b"x")})
     said(reply, 422, "mask.exe")
     said(client.put("/reader/draft", params=query), 422, "file")
+    reply = client.put("/reader/draft", params=query, files={"file": ("mask.nii.gz", b"no gzip")})
+    said(reply, 422, "mask.nii.gz: ")
+    assert "upload-" not in reply.text  # nothing of where the server keeps it meanwhile
     small = mask_bytes(2, np.ones((4, 4, 4), np.uint8))
     said(put_draft(client, "sub-02_T1w", content=small), 422, "4, 4, 4")
     monkeypatch.setattr(uploads, "MAX_BYTES", 100)
