@@ -5,10 +5,9 @@ import inspect
 import pytest
 from fastapi import FastAPI, HTTPException
 from monailabel.endpoints import datastore as stock_datastore, infer as stock_infer
-from monailabel.interfaces.app import MONAILabelApp
 
 from fair_strategy.config import HostSettings, SettingsError
-from fair_strategy.host.app import FairAppMixin, is_held
+from fair_strategy.host.app import is_held
 from fair_strategy.host.guard import Guard
 from fair_strategy.host.routes import reader, review, work
 from fair_strategy.host.server import attach
@@ -16,23 +15,13 @@ from fair_strategy.store import ServerRunning
 from fair_strategy.store.database import hold
 from fair_strategy.store.settings import current_settings
 from fair_strategy.workflows.intake import prepare
-from tests.app import cohorts
-
-
-class App(FairAppMixin, MONAILabelApp):
-    """As apps/fair_caudate/main.py does it."""
+from tests.app.in_process import application, write_folders
 
 
 @pytest.fixture
 def root(tmp_path):
-    cohorts.write_cohort(tmp_path / "studies", per_group=2)
-    cohorts.write_model(tmp_path / "app" / "model" / "pretrained.pt")
+    write_folders(tmp_path)
     return tmp_path
-
-
-def application(root, **conf):
-    conf = {"state_dir": str(root / "state"), **conf}
-    return App(app_dir=str(root / "app"), studies=str(root / "studies"), conf=conf)
 
 
 def test_the_constructor_opens_and_neither_walks_nor_publishes(root):

@@ -9,7 +9,6 @@ from dataclasses import asdict
 import pytest
 from fastapi import FastAPI
 from monailabel.endpoints import info as stock_info
-from monailabel.interfaces.app import MONAILabelApp
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # starlette names a class of anyio by its old name
@@ -17,29 +16,19 @@ with warnings.catch_warnings():
 
 from fair_strategy.config import HostSettings, SettingsError, parse_settings
 from fair_strategy.host import lead as access, server
-from fair_strategy.host.app import FairAppMixin
 from fair_strategy.host.routes import lead
 from fair_strategy.store import cases, scores
 from fair_strategy.workflows.study_audit import StudyAudit
-from tests.app import cohorts
+from tests.app.in_process import brought_up
 
 TOKEN = "a-token-of-the-lead"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 FIGURES = ("summary", "performance", "weights", "work", "leases", "decisions", "training")
 
 
-class App(FairAppMixin, MONAILabelApp):
-    """As apps/fair_caudate/main.py does it."""
-
-
 @pytest.fixture
 def app(tmp_path):
-    cohorts.write_cohort(tmp_path / "studies", per_group=6)
-    cohorts.write_model(tmp_path / "app" / "model" / "pretrained.pt")
-    conf = {"state_dir": str(tmp_path / "state")}
-    made = App(app_dir=str(tmp_path / "app"), studies=str(tmp_path / "studies"), conf=conf)
-    server.bring_up(made.study)
-    return made
+    return brought_up(tmp_path, per_group=6)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import warnings
 import pytest
 from fastapi import FastAPI
 from monailabel.endpoints import datastore as stock_datastore, info as stock_info
-from monailabel.interfaces.app import MONAILabelApp
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # starlette names a class of anyio by its old name
@@ -13,25 +12,16 @@ with warnings.catch_warnings():
 
 from fair_strategy.config import HostSettings
 from fair_strategy.host import server
-from fair_strategy.host.app import FairAppMixin
 from fair_strategy.store import cases
 from tests.app import cohorts
+from tests.app.in_process import application, brought_up
 
 BROKEN = "participant_id\tage\nsub-01\t431\nsub-01\t431\n"
 
 
-class App(FairAppMixin, MONAILabelApp):
-    """As apps/fair_caudate/main.py does it."""
-
-
 @pytest.fixture
 def app(tmp_path):
-    cohorts.write_cohort(tmp_path / "studies", per_group=2)
-    cohorts.write_model(tmp_path / "app" / "model" / "pretrained.pt")
-    conf = {"state_dir": str(tmp_path / "state")}
-    made = App(app_dir=str(tmp_path / "app"), studies=str(tmp_path / "studies"), conf=conf)
-    server.bring_up(made.study)
-    return made
+    return brought_up(tmp_path)
 
 
 @pytest.fixture
@@ -66,8 +56,7 @@ def test_a_table_that_breaks_while_the_server_runs_holds_up_no_reader(app, clien
 
 def test_a_sensitive_feature_that_does_not_exist_is_told_and_holds_up_no_reader(tmp_path, caplog):
     cohorts.write_cohort(tmp_path / "studies", per_group=2)
-    conf = {"state_dir": str(tmp_path / "state"), "sensitive_feature": "handedness"}
-    made = App(app_dir=str(tmp_path / "app"), studies=str(tmp_path / "studies"), conf=conf)
+    made = application(tmp_path, sensitive_feature="handedness")
     server.bring_up(made.study)
     assert "'handedness' is no column" in caplog.text
     assert made.info()["strategies"]
