@@ -216,7 +216,13 @@ def test_the_review_pages_socket_passes_with_the_users_name(nginx):
             session.ws_connect(url) as line,
         ):
             await line.send_str("hello")
-            return (await line.receive(timeout=30)).data
+            said = (await line.receive(timeout=30)).data
+            socket = line.get_extra_info("socket")
+        # aiohttp closes TLS in the background; a loop that ends before leaves the socket open.
+        async with asyncio.timeout(30):
+            while socket.fileno() != -1:
+                await asyncio.sleep(0.01)
+        return said
 
     assert asyncio.run(talk()) == "bert: hello"
 
