@@ -18,6 +18,9 @@ from fair_strategy.workflows.simulation.settings import (
 FORMAT = 1
 """Of the shards; in their digest, so that those of another format are not mixed in."""
 
+WITHOUT_A_SAY = {"dicom_filter"}
+"""Settings of a study that came after the first shards and that no simulated scan can feel."""
+
 WEIGHTED = frozenset({"weighted_entropy"})
 """Strategies that follow the weights; of the others no rule is told."""
 
@@ -74,7 +77,7 @@ class Run:
             "localiser": simulation.training.localiser is not None,
             "start": start,
             "arm": self.block.model_dump(mode="json", exclude={"settings", "by_bias"}),
-            "settings": self.study_settings().model_dump(mode="json"),
+            "settings": self.study_settings().model_dump(mode="json", exclude=WITHOUT_A_SAY),
             "bias": self.bias,
             "seed": self.seed,
             "rounds": None if self.is_floor else (simulation.budget, simulation.rounds),

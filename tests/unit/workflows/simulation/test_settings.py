@@ -1,11 +1,16 @@
 """A configuration that cannot be is refused in a sentence that lists what can."""
 
+from pathlib import Path
+
 import pytest
 
 from fair_strategy.config import SettingsError
 from fair_strategy.workflows.simulation.plan import runs
 from fair_strategy.workflows.simulation.settings import read_simulation
+from fair_strategy.workflows.simulation.shards import read_shard, shard_path
 from tests.unit.workflows.simulation.conftest import TINY, written
+
+CONFIGURATIONS = Path(__file__).parents[4] / "experiments"
 
 
 def arm(**options):
@@ -102,18 +107,23 @@ def test_a_runs_digest_changes_with_its_own_settings_and_not_with_other_arms(tmp
 
 @pytest.mark.parametrize("name", ["tiny", "small", "development", "full"])
 def test_the_committed_configurations_are_valid(name):
-    from tests.unit.test_documentation import ROOT
-
-    simulation = read_simulation(ROOT / "experiments" / f"{name}.yaml")
+    simulation = read_simulation(CONFIGURATIONS / f"{name}.yaml")
     assert runs(simulation)
 
 
 def test_development_and_final_runs_share_no_scan():
-    from tests.unit.test_documentation import ROOT
-
     found = [
-        read_simulation(ROOT / "experiments" / f"{name}.yaml").cohort
+        read_simulation(CONFIGURATIONS / f"{name}.yaml").cohort
         for name in ("development", "small", "full")
     ]
     seeds = [seed for cohort in found for seed in (cohort.pool_seed, cohort.test_seed)]
     assert len(set(seeds)) == len(seeds)
+
+
+def test_the_committed_shards_are_those_of_the_committed_configuration():
+    out = CONFIGURATIONS / "results" / "small"
+    simulation = read_simulation(CONFIGURATIONS / "small.yaml")
+    begun = [run for run in runs(simulation) if shard_path(out, run).exists()]
+    assert len(begun) == len(list((out / "shards").iterdir()))
+    for run in begun:  # a new setting of a study would else leave hours of work behind
+        read_shard(out, run)
