@@ -72,7 +72,9 @@ def rank(
     groups that still have cases; between two models the head would otherwise be of one group only.
     What rounding to whole cases gives or takes is carried over to the next batch, and the first one
     starts as if after a random number of others: so a group whose share of one batch is less than a
-    case gets it over several batches, or plans. Audit slots: one place of so many by utility, from
+    case gets it over several batches, or plans. Within a batch the groups alternate, each spread
+    evenly from a random phase on, so that a batch that is cut short by a new plan has the same
+    shares on average. Audit slots: one place of so many by utility, from
     a random one on, goes to a case drawn uniformly from what is left of a group, the group being
     drawn by the same quotas.
 
@@ -195,10 +197,27 @@ class _Queues:
         size = len(audits)
         slots = self._quotas(size, left) if with_quotas else left
         audit_groups = self._draw_audit_groups(sum(audits), slots, by_slots=with_quotas)
+        turns = iter(self._interleaved(slots) if with_quotas else ())
         return [
-            self._take_any(audit_groups.pop()) if is_audit else self._take_best(slots)
+            self._take_any(audit_groups.pop())
+            if is_audit
+            else self._take_best(slots, next(turns, None))
             for is_audit in audits
         ]
+
+    def _interleaved(self, slots: Mapping[str, int]) -> list[str]:
+        """Groups in the order of a batch, each spread evenly from a random phase on.
+
+        A batch may be cut short by a new plan: the groups' shares of what was served until then
+        are those of the whole batch, on average over the phases.
+        """
+        phases = dict(zip(slots, self._rng.random(len(slots)).tolist(), strict=True))
+        places = [
+            (self._weights[group] == 0, (turn + phases[group]) / number, group)
+            for group, number in slots.items()
+            for turn in range(number)
+        ]
+        return [group for _, _, group in sorted(places)]
 
     def _quotas(self, size: int, left: dict[str, int]) -> dict[str, int]:
         """The batch's quotas; the fractions of places that they leave are owed to the next."""
@@ -224,10 +243,11 @@ class _Queues:
         case = self._cases[group].pop(int(self._rng.integers(len(self._cases[group]))))
         return _with_reason(case, "audit")
 
-    def _take_best(self, slots: dict[str, int]) -> RankedCase:
+    def _take_best(self, slots: Mapping[str, int], group: str | None) -> RankedCase:
+        """The best case of a group; of all that have a slot, if none is named."""
         heads = [cases[-1] for cases in self._cases.values() if cases]
-        case = max((c for c in heads if slots.get(c.subgroup)), key=self._urgency)
-        slots[case.subgroup] -= 1
+        free = [c for c in heads if (c.subgroup == group if group else slots.get(c.subgroup))]
+        case = max(free, key=self._urgency)
         self._cases[case.subgroup].pop()
         overtakes = any(other.utility > case.utility for other in heads)
         return _with_reason(case, "quota") if overtakes else case

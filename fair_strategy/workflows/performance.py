@@ -20,7 +20,9 @@ from fair_strategy.workflows.study import Study
 
 log = logging.getLogger(__name__)
 
-MIN_AUDITED = 2
+RECENT = 8
+"""So many of a subgroup's newest comparisons make the prequential estimate."""
+MIN_AUDITED = 4
 """With so many audit draws in each subgroup the prequential estimate uses these alone."""
 
 
@@ -137,28 +139,53 @@ def _labelled(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
 
 
 def _prequential(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
-    """What the model said before the label came, against the label; by what its reader saw.
+    """What a model said before the label came, against the label; the newest of each subgroup.
+
+    A model that was just published has met no label, so labels that met earlier ones count on:
+    they tell of a model that was a little worse, in every subgroup.
+
+    Scans are picked because they are uncertain, more strictly in one subgroup than in another:
+    where every subgroup has some audit draws, which are random within it, those alone are used.
+    """
+    rows = _before_the_label(study, until=model)
+    subgroups = study.subgroups()
+    audited = plans.random_draws(study.store)
+    drawn = _newest([c for c in rows if c.case_id in audited], subgroups)
+    enough = all(len(drawn.get(g, [])) >= MIN_AUDITED for g in set(subgroups.values()))
+    chosen = drawn if enough else _newest(rows, subgroups)
+    return [row for own in chosen.values() for row in own]
+
+
+def _newest(
+    rows: list[ComparisonRecord], subgroups: dict[str, str]
+) -> dict[str, list[ComparisonRecord]]:
+    """The last RECENT rows of each subgroup."""
+    found: dict[str, list[ComparisonRecord]] = {}
+    for row in rows:
+        if row.case_id in subgroups:
+            found.setdefault(subgroups[row.case_id], []).append(row)
+    return {group: own[-RECENT:] for group, own in found.items()}
+
+
+def _before_the_label(study: Study, *, until: ModelRecord) -> list[ComparisonRecord]:
+    """One comparison a label, oldest label first, with a model that cannot have learnt it.
 
     A reader who saw the prediction and submitted it unchanged says nothing. One to whom it stayed
-    hidden (audit slot) says most: that label counts whatever it is. Scans are picked because they
-    are uncertain, more strictly in one subgroup than in another: where every subgroup has audit
-    draws, which are random within it, those alone are used.
+    hidden (audit slot) says most: that label counts whatever it is.
     """
-    seen = scores.comparisons(study.store, model=model.checksum, seen=True)
-    rows = [c for c in seen if not c.unchanged] + _kept_hidden(study, model)
-    audited = plans.random_draws(study.store)
-    subgroups = study.subgroups()
-    drawn = [c for c in rows if c.case_id in audited and c.case_id in subgroups]
-    counts = dict.fromkeys(subgroups.values(), 0)
-    for c in drawn:
-        counts[subgroups[c.case_id]] += 1
-    return drawn if min(counts.values(), default=0) >= MIN_AUDITED else rows
+    made = {m.checksum: m.created_at for m in scores.models(study.store)}
+    made = {checksum: at for checksum, at in made.items() if at <= until.created_at}
+    seen = scores.comparisons(study.store, seen=True)
+    rows = [c for c in seen if not c.unchanged and c.model in made] + _kept_hidden(study, made)
+    labelled = {label.case_id: label.created_at for label in cases.labels(study.store, cases.FINAL)}
+    return sorted(rows, key=lambda c: (labelled[c.case_id], c.case_id))
 
 
-def _kept_hidden(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
-    """A model against labels of audit slots whose readers saw no prediction at all.
+def _kept_hidden(study: Study, made: dict[str, float]) -> list[ComparisonRecord]:
+    """Labels of audit slots whose readers saw no prediction, against the model of that time.
 
-    Only labels newer than the model: it cannot have been trained on those.
+    Args:
+        made: models to look at, with the time of each.
     """
     unseen = {
         (label.case_id, label.digest)
@@ -166,12 +193,17 @@ def _kept_hidden(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
         if label.seen_model is None
     }
     hidden = {
-        (work.case_id, work.label_digest)
+        (work.case_id, work.label_digest): work.created_at
         for work in cases.work(study.store)
-        if work.revealed is False and work.created_at > model.created_at
+        if work.revealed is False and (work.case_id, work.label_digest) in unseen
     }
-    rows = scores.comparisons(study.store, model=model.checksum, seen=False)
-    return [c for c in rows if (c.case_id, c.label_digest) in unseen & hidden]
+    found: dict[tuple[str, str], ComparisonRecord] = {}
+    rows = [c for c in scores.comparisons(study.store, seen=False) if c.model in made]
+    for row in sorted(rows, key=lambda c: made[c.model]):
+        key = row.case_id, row.label_digest
+        if key in hidden and made[row.model] < hidden[key]:
+            found[key] = row
+    return list(found.values())
 
 
 def _cross_validated(study: Study, model: ModelRecord) -> list[ComparisonRecord]:

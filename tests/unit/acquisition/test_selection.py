@@ -165,8 +165,13 @@ def test_a_batch_of_four_at_weights_one_to_three_holds_one_and_three():
     assert order(candidates)[:8] == [f"b{i}" for i in range(8)]
     ranked = rank(candidates, WEIGHTS, rng=generator(), quota_batch=4)
     ids = [c.case_id for c in ranked]
-    assert ids[:8] == ["b0", "b1", "b2", "a0", "b3", "b4", "b5", "a1"]
-    assert [c.reason for c in ranked[:8]] == ["", "", "", "quota", "", "", "", "quota"]
+    for start in (0, 4):
+        assert Counter(i[0] for i in ids[start : start + 4]) == {"a": 1, "b": 3}
+    assert [i for i in ids[:8] if i[0] == "b"] == [f"b{n}" for n in range(6)]
+    assert [i for i in ids[:8] if i[0] == "a"] == ["a0", "a1"]
+    assert {c.case_id: c.reason for c in ranked[:8]} == {
+        i: "quota" if i[0] == "a" else "" for i in ids[:8]
+    }
     # Two of B are left for the third batch: A fills it.
     assert Counter(i[0] for i in ids[8:12]) == {"a": 2, "b": 2}
     assert ids[12:] == ["a4", "a5", "a6", "a7"]
@@ -298,8 +303,27 @@ def test_equal_weights_make_every_batch_half_and_half_with_the_most_uncertain_of
         ranked = rank(candidates, {"A": 1.0, "B": 1.0}, rng=generator(seed), quota_batch=10)
         for start in (0, 10, 20, 30):
             batch = [c.case_id for c in ranked[start : start + 10]]
-            by_entropy = range(start // 2, start // 2 + 5)
-            assert batch == [f"a{i}" for i in by_entropy] + [f"b{i}" for i in by_entropy]
+            for group in "ab":
+                own = [i for i in batch if i[0] == group]
+                assert own == [f"{group}{i}" for i in range(start // 2, start // 2 + 5)]
+            turns = "".join(i[0] for i in batch)
+            assert turns in ("ababababab", "bababababa")
+
+
+@pytest.mark.parametrize(("weights", "of_b"), [((1.0, 1.0), 0.5), ((0.8, 1.2), 0.6)])
+@pytest.mark.parametrize("served", [1, 2, 3])
+def test_a_batch_that_a_new_plan_cuts_short_keeps_its_shares(weights, of_b, served):
+    # Every case of A is more uncertain than any of B.
+    candidates = pool(
+        {"A": [0.9 - i / 100 for i in range(20)], "B": [0.3 - i / 100 for i in range(20)]}
+    )
+    drawn = Counter()
+    for seed in range(600):
+        ranked = rank(
+            candidates, dict(zip("AB", weights, strict=True)), rng=generator(seed), quota_batch=4
+        )
+        drawn.update(c.subgroup for c in ranked[:served])
+    assert drawn["B"] / drawn.total() == pytest.approx(of_b, abs=0.05)
 
 
 def test_what_is_owed_decides_where_the_shares_are_equal():
