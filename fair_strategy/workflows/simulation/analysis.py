@@ -44,7 +44,8 @@ class Analysis:
         summary: a row a setting (bias, start) and arm at the final budget: mean over the seeds
             that reached it, with bootstrap intervals; reductions against entropy, NaN where
             entropy's own mean may be 0 (in more than 2.5 % of the resamples).
-        groups: a row a setting, arm and subgroup at the final budget; the difference to entropy
+        groups: a row a setting, arm and subgroup at the final budget; the mean weight of the
+            subgroup over the runs' plans; the difference to entropy
             and to balanced_random; `down` where it is more than .01 below either.
         tests: a row a setting, arm, reference and measure: paired difference over the seeds that
             both have, t interval, sign-flip p.
@@ -185,10 +186,17 @@ def _setting(
         start,
         roles,
         final,
-        groups=_at_end(tables.rounds, (bias, start, view), last, wanted),
+        groups=_at_end(_with_mean_weight(tables.rounds), (bias, start, view), last, wanted),
         missing_mm=missing.groupby(["arm", "subgroup"]).missing.sum().reset_index(),
         drawn=resample(cases, name=f"{bias}/{start}") if len(cases) else None,
     )
+
+
+def _with_mean_weight(rounds: pd.DataFrame) -> pd.DataFrame:
+    """In place of a round's weight its mean over all plans of the run; NaN if none follows it."""
+    run = ["bias", "start", "arm", "seed", "subgroup"]
+    followed = rounds.assign(weight=rounds.weight.where(rounds.rule != ""))
+    return followed.assign(weight=followed.groupby(run).weight.transform("mean"))
 
 
 def _at_end(
@@ -257,6 +265,7 @@ def _groups(setting: _Setting, arm: str) -> Iterator[dict[str, Any]]:
             "seeds": len(own),
             "n_test": int(own.n_test.max()),
             "labelled": _mean(own.labelled),
+            "weight": _mean(own.weight),
             "dice": _mean(own.dice),
             "dice_low": low,
             "dice_high": high,

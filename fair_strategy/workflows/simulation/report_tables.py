@@ -137,6 +137,7 @@ def levelling_table(analysis: Analysis, bias: str, start: str) -> Table:
             row.subgroup,
             f"{row.n_test}",
             number(row.labelled, 1),
+            number(row.weight, 2),
             with_interval(row, "dice", three),
             with_interval(row, "to_entropy", signed),
             with_interval(row, "to_balanced_random", signed),
@@ -149,11 +150,12 @@ def levelling_table(analysis: Analysis, bias: str, start: str) -> Table:
         f"No levelling down? {setting_name(bias, start)}",
         f"Dice of each subgroup against its own under entropy and balanced random; flagged where "
         f"it is more than {LEVELLED_DOWN} below either. Labelled: its scans in the labelled set. "
+        "Weight: mean over the plans of the runs, where the strategy follows weights. "
         "Surface distance: mean over the test scans that have one, those without (an empty "
         "prediction) over all seeds are counted beside it.",
         (
-            *("arm", "subgroup", "test scans", "labelled", "Dice", "against entropy"),
-            *("against balanced random", "flag", "surface distance, mm"),
+            *("arm", "subgroup", "test scans", "labelled", "weight", "Dice"),
+            *("against entropy", "against balanced random", "flag", "surface distance, mm"),
         ),
         tuple(rows),
         words=2,

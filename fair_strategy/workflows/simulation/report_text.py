@@ -15,7 +15,7 @@ COMMAND = "fair-strategy simulate CONFIG.yaml --out OUT"
 
 
 def facts(given: Tables) -> list[tuple[str, str]]:
-    """Seeds, number of scans, hardware, time, versions, command."""
+    """Seeds, number of scans, hardware, time, versions, settings of all arms, command."""
     rounds, run = given.rounds, given.run
     runs = rounds[rounds.arm != WHOLE_POOL]
     seeds = sorted(int(seed) for seed in runs.seed.unique())
@@ -29,7 +29,10 @@ def facts(given: Tables) -> list[tuple[str, str]]:
     if "wall_seconds" in run:
         found.append(("Time", f"{float(run['wall_seconds']) / 3600:.1f} h"))
     found.append(("Versions", _flat(run.get("versions", {})) or "not stated"))
-    return [*found, ("Command", str(run.get("command") or COMMAND))]
+    configuration = run.get("configuration", {})
+    for name in ("settings", "training"):
+        found.append((name.capitalize(), _flat(configuration.get(name, {})) or "not stated"))
+    return [*found, ("Command", COMMAND)]
 
 
 METHOD = (

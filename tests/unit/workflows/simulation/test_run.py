@@ -202,3 +202,16 @@ def test_weights_return_to_one_once_the_gap_is_closed(configured, monkeypatch):
     chasing, relaxed = weights(workspace.out)
     assert chasing > 1.3
     assert abs(relaxed - 1) < abs(chasing - 1) / 2
+
+
+def test_weights_by_prequential_figures_outlive_a_training(configured, monkeypatch):
+    simulation, workspace = configured(
+        starts={"imbalanced": {"A": 3, "B": 1}},
+        budget=3,
+        settings={**TINY["settings"], "estimator": "prequential"},
+    )
+    planted(monkeypatch, workspace, lambda group, n: {"A": 0.9, "B": 0.6}[group])
+    simulate(simulation, workspace)
+    first, second = weights(workspace.out)
+    assert first == 1.0  # nothing was submitted yet
+    assert second > 1.1
