@@ -19,7 +19,7 @@ from fair_strategy.workflows.desk import (
     is_stale,
     shown_prediction,
 )
-from fair_strategy.workflows.drafts import discard_draft
+from fair_strategy.workflows.drafts import discard_draft, draft_info
 from fair_strategy.workflows.scoring import ensure_prediction
 from fair_strategy.workflows.study import Study, StudyError
 
@@ -61,6 +61,23 @@ class Hold:
 
     held: bool
     seconds_left: float
+
+
+@dataclass(frozen=True)
+class Current:
+    """The scan that a reader holds, as any browser of theirs may ask for it.
+
+    Attributes:
+        case_id: None if the reader holds nothing.
+        seconds_left: of the lease; 0 without one.
+        draft: whether the server has an unfinished mask of theirs.
+        submitted: whether the scan has a label of theirs: it was re-opened.
+    """
+
+    case_id: str | None
+    seconds_left: float = 0.0
+    draft: bool = False
+    submitted: bool = False
 
 
 def why(study: Study, case_id: str, client_id: str) -> Why:
@@ -125,6 +142,21 @@ def hold(study: Study, case_id: str, client_id: str, *, now: float | None = None
     if lease is None or lease.client_id != client_id or lease.expires_at <= now:
         return Hold(held=False, seconds_left=0.0)
     return Hold(held=True, seconds_left=lease.expires_at - now)
+
+
+def current(study: Study, client_id: str, *, now: float | None = None) -> Current:
+    """What a reader holds, whatever browser they come from; nothing of it is changed."""
+    now = time.monotonic() if now is None else now
+    lease = plans.held_by(study.store, client_id, now)
+    if lease is None:
+        return Current(case_id=None)
+    label = cases.label(study.store, lease.case_id)
+    return Current(
+        case_id=lease.case_id,
+        seconds_left=lease.expires_at - now,
+        draft=draft_info(study, lease.case_id, client_id).exists,
+        submitted=label is not None and label.client_id == client_id,
+    )
 
 
 def renew(study: Study, case_id: str, client_id: str, *, now: float | None = None) -> Hold:

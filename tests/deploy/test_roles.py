@@ -27,9 +27,9 @@ EXPECTED = {
         GET /datastore/image, HEAD /datastore/image, GET /datastore/image/info,
         GET /datastore/label, HEAD /datastore/label, PUT /datastore/label,
         GET /datastore/label/info, GET /train/, GET /scoring/, PUT /session/,
-        GET /session/{session_id}, DELETE /session/{session_id}, GET /reader/draft,
-        PUT /reader/draft, DELETE /reader/draft, GET /reader/draft/info, GET /reader/entropy,
-        POST /reader/exclude, GET /reader/lease, GET /reader/options, GET /reader/peaks,
+        GET /session/{session_id}, DELETE /session/{session_id}, GET /reader/current,
+        GET /reader/draft, PUT /reader/draft, DELETE /reader/draft, GET /reader/draft/info,
+        GET /reader/entropy, POST /reader/exclude, GET /reader/lease, GET /reader/options, GET /reader/peaks,
         GET /reader/progress, POST /reader/renew, POST /reader/reopen, POST /reader/reveal,
         POST /reader/skip, GET /reader/why""",
     "lead": """
