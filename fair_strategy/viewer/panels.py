@@ -24,11 +24,6 @@ THEME = {
         "themes": {"dark": {"colors": {"primary": "#1b7f9c", "surface": "#1b2027"}}},
     }
 }
-LOST = (
-    '<div class="fr-lost" role="alert"><h2>The connection to the review page is lost.</h2>'
-    "<p>What you drew was kept as a draft, but for the last seconds.</p>"
-    '<p><a href="." id="reconnect">Connect again</a></p></div>'
-)
 
 
 def build(server: Any, page: "ReviewPage", layouts: "LayoutManager") -> None:

@@ -121,14 +121,16 @@ def reveal(study: Study, case_id: str, client_id: str) -> None:
         plans.set_seen_model(study.store, case_id, client_id, shown.model)
 
 
-def original_fetched(study: Study, case_id: str) -> None:
-    """Somebody fetched a scan's pre-segmentation: whoever holds the scan has revealed it.
+def is_withheld(study: Study, case_id: str) -> bool:
+    """Whether a scan is in the hands of a reader from whom its prediction is hidden.
 
-    The request does not say who sent it, and stock Slicer sends it by itself with each scan.
+    For requests that do not say who sends them: stock Slicer asks for the label `original` of each
+    scan by itself. Nobody gets it then, until its reader asks for it or gives the scan back.
     """
     lease = plans.lease_of(study.store, case_id)
-    if lease is not None and lease.expires_at > time.monotonic():
-        reveal(study, case_id, lease.client_id)
+    if lease is None or lease.expires_at <= time.monotonic():
+        return False
+    return plans.revealed(study.store, case_id, lease.client_id) is False
 
 
 def hold(study: Study, case_id: str, client_id: str, *, now: float | None = None) -> Hold:

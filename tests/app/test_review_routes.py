@@ -190,7 +190,9 @@ def test_another_browser_learns_what_its_reader_holds_and_nothing_of_others(audi
     assert 0 < told.pop("seconds_left") <= 3600
     assert told == {"image": case_id, "draft": False, "submitted": False}
     # Asking is no way to what is hidden, and shows a colleague nothing.
-    assert client.get("/reader/why", params=anna | {"image": case_id}).json()["hide_presegmentation"]
+    assert client.get("/reader/why", params=anna | {"image": case_id}).json()[
+        "hide_presegmentation"
+    ]
     assert client.get(CURRENT, params={"client_id": "ben"}).json() == nothing
     put_draft(client, case_id)
     assert client.get(CURRENT, params=anna).json()["draft"]
@@ -228,18 +230,34 @@ def test_a_presegmentation_is_hidden_until_it_is_asked_for(audited):
     assert not client.get("/reader/why", params=query).json()["hide_presegmentation"]
 
 
-def test_stock_slicer_gets_the_presegmentation_and_it_counts_as_asked_for(app, audited):
+@pytest.mark.parametrize("tag", ["original", "uncertainty"])
+def test_stock_slicer_which_asks_by_itself_gets_no_hidden_presegmentation(app, audited, tag):
     client, case_id = audited, next_of(audited)
+    asked = f"/datastore/label?label={case_id}&tag={tag}"
+    reply = client.get(asked)
+    assert reply.status_code == 404
+    assert "without the model" in reply.json()["detail"]
     assert plans.revealed(app.study.store, case_id, "anna") is False
-    assert client.head(f"/datastore/label?image={case_id}&tag=original").status_code == 200
-    assert plans.revealed(app.study.store, case_id, "anna") is False
-    reply = client.get(f"/datastore/label?label={case_id}&tag=original")
-    assert reply.status_code == 200
-    assert plans.revealed(app.study.store, case_id, "anna") is True
+    client.post("/reader/reveal", json={"image": case_id, "client_id": "anna"})
+    assert client.get(asked).status_code == 200
     put_label(client, case_id)
     [work] = cases.work(app.study.store)
     assert work.revealed is True
     assert work.edited_mm3 > 0
+
+
+@pytest.mark.parametrize("model", ["caudate", "caudate_uncertainty"])
+def test_inference_on_a_scan_that_hides_the_model_is_to_be_asked_for_twice(app, audited, model):
+    client, case_id = audited, next_of(audited)
+    asked = {"url": f"/infer/{model}?image={case_id}&output=json"}
+    mine = {"data": {"params": json.dumps({"client_id": "anna"})}}
+    first = client.post(**asked, **mine)
+    assert first.status_code == 409
+    assert "outline this scan on your own first" in first.json()["detail"]
+    assert plans.revealed(app.study.store, case_id, "anna") is False
+    assert client.post(**asked, **mine).status_code == 200
+    assert plans.revealed(app.study.store, case_id, "anna") is True
+    assert client.post(**asked, **mine).status_code == 200
 
 
 def test_a_skip_and_an_exclusion_are_kept_and_end_the_lease(app, client):
