@@ -299,10 +299,6 @@ def _matches(token: str, session: Session) -> bool:
     return hmac.compare_digest(token.encode(), session.token.encode())
 
 
-def _matches(token: str, session: Session) -> bool:
-    return hmac.compare_digest(token.encode(), session.token.encode())
-
-
 def _instead(sentence: str, *, status: int, again_s: int = 0) -> web.Response:
     page = notice(sentence, again_s=again_s)
     return web.Response(text=page, content_type="text/html", status=status)
