@@ -184,7 +184,8 @@ def _help_dialog() -> None:
                             html.Kbd(shortcut.key.replace("Arrow", "").replace("Shift+", "⇧ "))
                             html.Span(shortcut.text)
         html.P(
-            "Tab goes from control to control. The wheel turns slices, the right button zooms.",
+            "Tab goes from control to control. The wheel turns slices, the right button zooms; "
+            "while looking, a drag sets contrast and brightness.",
             classes="fr-quiet fr-small mt-4",
         )
         vuetify.VBtn("Close", click="show_help = false", variant="text", classes="mt-2")

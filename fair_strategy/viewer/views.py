@@ -36,6 +36,10 @@ class ReviewSliceView(SliceView):
         used = [kind for kind in manager_types if getattr(kind, "__name__", kind) != _UNUSED]
         super()._initialize_displayable_manager_group(factory_type, app_logic, used)
 
+    def _on_slice_logic_modified_event(self, *about: Any) -> None:
+        super()._on_slice_logic_modified_event(*about)
+        self.schedule_render()
+
 
 def add_views(server: Any, scene: ReviewScene) -> LayoutManager:
     """Create the views; `initialize_layout_grid` of the answer puts them into a page."""

@@ -119,7 +119,7 @@ def test_the_keyboard_alone_is_enough(server, new_reader):
     reader = new_reader("dora")
     case = reader.next_case()
     reader.key("h")
-    reader.page.get_by_text("brush at the cross-hair").wait_for()
+    reader.page.get_by_text("scissors: cut along the corners").wait_for()
     reader.key("Escape")
     reader.until("!s.show_help")
     reader.page.locator(".v-dialog").wait_for(state="hidden")
