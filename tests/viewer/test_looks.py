@@ -65,8 +65,10 @@ def test_a_slice_with_mask_overlay_scale_and_letters_looks_as_it_did(
     for key in ("e", "m"):
         reader.key(key)
         reader.picture_changes(view, shown)
-        assert pictures.difference(settled(reader, view), shown) > 3 * TOLERANCE
+        without = settled(reader, view)
+        assert pictures.difference(without, shown) > 3 * TOLERANCE
         reader.key(key)
+        reader.picture_changes(view, without)
         assert pictures.difference(settled(reader, view), shown) <= TOLERANCE
     letter = reader.page.locator(f"[data-edge={'Red' if view == 0 else 'Yellow'}-left]")
     letter.evaluate("(edge) => { edge.textContent = 'L' }")

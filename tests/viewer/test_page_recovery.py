@@ -138,8 +138,7 @@ def test_a_process_that_is_killed_while_its_page_loads_is_told_and_tried_again(b
     # What the page asks for first; it then waits for an answer that does not come.
     reader.page.route("**/paraview/", kill, times=1)
     reader.page.goto(review.url)
-    reader.page.get_by_role("alert").wait_for()
-    assert "connection to the review page is lost" in reader.page.inner_text("body")
+    reader.page.get_by_text("The connection to the review page is lost.").wait_for()
     reader.page.click("#reconnect")
     reader.until("s.screen === 'login'")
     context.close()
@@ -154,7 +153,7 @@ def test_a_page_in_which_nothing_is_done_ends_and_its_draft_is_found(server, bro
         case = reader.next_case()
         reader.key("2", "b", "+", "+", "+", "Space")
         reader.until("s.can_undo")
-        reader.page.get_by_role("alert").wait_for()
+        reader.page.get_by_text("The connection to the review page is lost.").wait_for()
         wait_until(lambda: review.workers() == [], what="end of the idle process")
         reader.page.click("#reconnect")
         reader.until("s.screen === 'login'")
