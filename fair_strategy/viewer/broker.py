@@ -142,7 +142,7 @@ async def _enter(request: web.Request) -> web.StreamResponse:
         try:
             session = await pool.take(_reader(request))
         except WorkerError:  # the pool has logged why, with a path that is no reader's business
-            return _instead(NOT_STARTED, status=500)
+            return _instead(NOT_STARTED, status=500, again_s=30)
     if session is None:
         return _instead(FULL.format(most=pool.settings.most), status=503, again_s=10)
     answer = web.HTTPFound(f"/s/{session.id}/index.html")

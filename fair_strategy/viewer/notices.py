@@ -20,8 +20,8 @@ FULL = (
 )
 SILENT = "The review page does not answer; this page tries again by itself."
 NOT_STARTED = (
-    "The review page did not start. Try again; if that does not help, the study lead finds the "
-    "reason in the output of the review server."
+    "The review page did not start; this page tries again by itself. If that does not help, the "
+    "study lead finds the reason in the output of the review server."
 )
 _STYLE = (
     "html,body{height:100%;margin:0;background:#14181d}.fr-lost{height:100vh;display:grid;"
