@@ -12,6 +12,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--new-pictures`: see tests/pictures.py."""
+    parser.addoption(
+        "--new-pictures",
+        action="store_true",
+        help="write what pages look like now in place of the committed pictures",
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked gpu are skipped, with the reason, where torch sees no CUDA device."""
     wanting = [item for item in items if item.get_closest_marker("gpu")]

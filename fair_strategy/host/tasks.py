@@ -19,6 +19,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.interfaces.tasks.train import TrainTask
 
+from fair_strategy.host.asking import Asking
 from fair_strategy.host.clients import checked_client
 from fair_strategy.host.errors import no_values_in_stacks
 from fair_strategy.host.foreign import segment_file
@@ -51,6 +52,7 @@ class CaudateInfer(InferTask):
             description="Left caudate on a T1-weighted scan",
         )
         self._study = study
+        self._asking = Asking()
 
     def is_valid(self) -> bool:
         """Whether a model is published."""
@@ -63,12 +65,12 @@ class CaudateInfer(InferTask):
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """A copy of the mask, in the scan's own grid, and how it came about."""
-        study, image = self._study(), request["image"]
-        client_id = request.get("client_id") and checked_client(request["client_id"])
+        study, image, client_id = self._study(), request["image"], _client(request)
         if isinstance(image, UploadedScan):
             scan = Path(image.path)
             target = _disposable(None, _suffix(request, scan.name))
             return target, segment_file(study, scan, Path(target))
+        self._asking.check(study, image, client_id)
         suffix = _suffix(request, cases.case(study.store, image).path.name)
         path, described = desk.segmentation(study, image, suffix, client_id=client_id)
         return _disposable(path, suffix), described
@@ -85,6 +87,7 @@ class UncertaintyInfer(InferTask):
             description="Where the model is most uncertain: three markups",
         )
         self._study = study
+        self._asking = Asking()
 
     def is_valid(self) -> bool:
         """Whether a model is published."""
@@ -94,7 +97,9 @@ class UncertaintyInfer(InferTask):
         """A Slicer markups file with the highest peaks of the entropy map."""
         if isinstance(request["image"], UploadedScan):
             raise HTTPException(422, "uncertainty is shown for scans of the study only")
-        markups = desk.markups(self._study(), request["image"])
+        study, image = self._study(), request["image"]
+        self._asking.check(study, image, _client(request))
+        markups = desk.markups(study, image)
         return _disposable(json.dumps(markups).encode(), ".mrk.json"), {"label_names": {}}
 
 
@@ -120,6 +125,11 @@ class CaudateTrain(TrainTask):
         refuse_foreign_keys(request, TRAIN_OPTIONS)
         with no_values_in_stacks():
             return train(self._study(), steps=checked_steps(request))
+
+
+def _client(request: Mapping[str, Any]) -> str:
+    given = request.get("client_id")
+    return checked_client(given) if given else ""
 
 
 _SHOWN = ("best_metric", "training_cases", "epoch", "steps", "total_time")

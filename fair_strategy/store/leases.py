@@ -237,6 +237,20 @@ def lease_of(store: Store, case_id: str) -> LeaseRecord | None:
     return None if row is None else LeaseRecord(**dict(row))
 
 
+def held_by(store: Store, client_id: str, now: float) -> LeaseRecord | None:
+    """What a client got last of what it holds and has not run out; None if it holds nothing."""
+    row = (
+        store.read()
+        .execute(
+            """SELECT * FROM leases WHERE client_id = ? AND expires_at > ?
+            ORDER BY decision_id DESC LIMIT 1""",
+            (client_id, now),
+        )
+        .fetchone()
+    )
+    return None if row is None else LeaseRecord(**dict(row))
+
+
 def models_in_use(store: Store) -> set[str]:
     """Checksums of the models whose predictions are before the readers who hold a case."""
     rows = store.read().execute(

@@ -21,6 +21,7 @@ from fair_strategy.store.leases import (  # noqa: F401 - found here by callers
     Taken,
     decision,
     decisions,
+    held_by,
     lease_of,
     leases,
     models_in_use,

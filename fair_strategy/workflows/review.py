@@ -19,7 +19,7 @@ from fair_strategy.workflows.desk import (
     is_stale,
     shown_prediction,
 )
-from fair_strategy.workflows.drafts import discard_draft
+from fair_strategy.workflows.drafts import discard_draft, draft_info
 from fair_strategy.workflows.scoring import ensure_prediction
 from fair_strategy.workflows.study import Study, StudyError
 
@@ -63,6 +63,23 @@ class Hold:
     seconds_left: float
 
 
+@dataclass(frozen=True)
+class Current:
+    """The scan that a reader holds, as any browser of theirs may ask for it.
+
+    Attributes:
+        case_id: None if the reader holds nothing.
+        seconds_left: of the lease; 0 without one.
+        draft: whether the server has an unfinished mask of theirs.
+        submitted: whether the scan has a label of theirs: it was re-opened.
+    """
+
+    case_id: str | None
+    seconds_left: float = 0.0
+    draft: bool = False
+    submitted: bool = False
+
+
 def why(study: Study, case_id: str, client_id: str) -> Why:
     """What there is to say of a scan to a reader.
 
@@ -104,14 +121,16 @@ def reveal(study: Study, case_id: str, client_id: str) -> None:
         plans.set_seen_model(study.store, case_id, client_id, shown.model)
 
 
-def original_fetched(study: Study, case_id: str) -> None:
-    """Somebody fetched a scan's pre-segmentation: whoever holds the scan has revealed it.
+def is_withheld(study: Study, case_id: str) -> bool:
+    """Whether a scan is in the hands of a reader from whom its prediction is hidden.
 
-    The request does not say who sent it, and stock Slicer sends it by itself with each scan.
+    For requests that do not say who sends them: stock Slicer asks for the label `original` of each
+    scan by itself. Nobody gets it then, until its reader asks for it or gives the scan back.
     """
     lease = plans.lease_of(study.store, case_id)
-    if lease is not None and lease.expires_at > time.monotonic():
-        reveal(study, case_id, lease.client_id)
+    if lease is None or lease.expires_at <= time.monotonic():
+        return False
+    return plans.revealed(study.store, case_id, lease.client_id) is False
 
 
 def hold(study: Study, case_id: str, client_id: str, *, now: float | None = None) -> Hold:
@@ -125,6 +144,21 @@ def hold(study: Study, case_id: str, client_id: str, *, now: float | None = None
     if lease is None or lease.client_id != client_id or lease.expires_at <= now:
         return Hold(held=False, seconds_left=0.0)
     return Hold(held=True, seconds_left=lease.expires_at - now)
+
+
+def current(study: Study, client_id: str, *, now: float | None = None) -> Current:
+    """What a reader holds, whatever browser they come from; nothing of it is changed."""
+    now = time.monotonic() if now is None else now
+    lease = plans.held_by(study.store, client_id, now)
+    if lease is None:
+        return Current(case_id=None)
+    label = cases.label(study.store, lease.case_id)
+    return Current(
+        case_id=lease.case_id,
+        seconds_left=lease.expires_at - now,
+        draft=draft_info(study, lease.case_id, client_id).exists,
+        submitted=label is not None and label.client_id == client_id,
+    )
 
 
 def renew(study: Study, case_id: str, client_id: str, *, now: float | None = None) -> Hold:

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fair_strategy.workflows.intake import prepare
 from fair_strategy.workflows.models import publish
 from fair_strategy.workflows.study import open_study
 from fair_strategy.workflows.upkeep import score_and_plan
+from tests import pictures
 from tests.app import cohorts, serving
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra test)")
@@ -22,6 +24,10 @@ pytestmark = pytest.mark.skipif(
     not Path(CHROMIUM).exists(), reason="needs Chromium: apt-get install chromium"
 )
 
+PICTURES = Path(__file__).with_name("pictures")
+FONT = "DejaVu Sans"
+TOLERANCE = 6.0
+"""Grey levels of the worst block of 16 x 16 pixels; repeated runs differed by 0."""
 TOKEN = "a-token-of-the-lead"
 OPTIONS = {"validation_per_group": "10"}
 PATIENCE_MS = 60_000
@@ -156,6 +162,36 @@ def test_the_page_and_its_charts_turn_dark_with_the_system(watched, server):
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("(before) => " + ink + " !== before", arg=light[1])
     assert page.evaluate(background) != light[0]
+
+
+def font() -> str:
+    """The font that the page's text is drawn with; empty where fontconfig cannot be asked."""
+    if shutil.which("fc-match") is None:
+        return ""
+    asked = ["fc-match", "--format=%{family}", "system-ui"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(font() != FONT, reason=f"the pictures were drawn with {FONT}, here: {font()!r}")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("chart", ["dice", "counts"])
+def test_a_chart_looks_as_it_did(watched, server, pytestconfig, tmp_path, scheme, chart):
+    watched.page.emulate_media(color_scheme=scheme)
+    page = opened(watched, server)
+    page.wait_for_selector(f"#{chart}-chart .main-svg")
+    drawn = page.locator(f"#{chart}-chart")
+    shown = drawn.screenshot(animations="disabled")
+    pictures.check(
+        shown,
+        PICTURES / f"{chart}-{scheme}.png",
+        tolerance=TOLERANCE,
+        write=pytestconfig.getoption("--new-pictures"),
+        scratch=tmp_path,
+    )
+    # A subgroup that is drawn in another colour is seen.
+    marks = page.locator(f"#{chart}-chart .trace").first.locator("path")
+    marks.evaluate_all("(all) => all.forEach((p) => { p.style.fill = p.style.stroke = '#7a7a7a' })")
+    assert pictures.difference(drawn.screenshot(animations="disabled"), shown) > TOLERANCE
 
 
 def test_on_a_narrow_screen_nothing_runs_out_of_the_page(watched, server):

@@ -16,6 +16,7 @@ from tests.app import cohorts
 from tests.app.in_process import brought_up, client_of
 from tests.app.test_server import answer, perfect
 
+CURRENT = "/reader/current"
 PERSONAL = ["/reader/skip", "/reader/exclude", "/reader/reopen"]
 NAMELESS = ["/reader/peaks", "/reader/entropy"]
 ABOUT_A_SCAN = [
@@ -161,6 +162,35 @@ def test_a_reader_walks_from_why_over_a_draft_to_submit_and_reopens(app, client)
     assert cases.label(app.study.store, case_id) is not None
 
 
+def test_another_browser_learns_what_its_reader_holds_and_nothing_of_others(audited):
+    client, anna = audited, {"client_id": "anna"}
+    nothing = {"image": None, "seconds_left": 0.0, "draft": False, "submitted": False}
+    assert client.get(CURRENT, params=anna).json() == nothing
+    case_id = next_of(client)
+    told = client.get(CURRENT, params=anna).json()
+    assert 0 < told.pop("seconds_left") <= 3600
+    assert told == {"image": case_id, "draft": False, "submitted": False}
+    # Asking is no way to what is hidden, and shows a colleague nothing.
+    assert client.get("/reader/why", params=anna | {"image": case_id}).json()[
+        "hide_presegmentation"
+    ]
+    assert client.get(CURRENT, params={"client_id": "ben"}).json() == nothing
+    put_draft(client, case_id)
+    assert client.get(CURRENT, params=anna).json()["draft"]
+    put_label(client, case_id)
+    assert client.get(CURRENT, params=anna).json() == nothing
+    client.post("/reader/reopen", json=anna)
+    told = client.get(CURRENT, params=anna).json()
+    assert (told["image"], told["draft"], told["submitted"]) == (case_id, False, True)
+
+
+def test_what_a_shared_name_holds_is_told_to_nobody(client):
+    for shared in ("", "user-xyz"):
+        reply = client.get(CURRENT, params={"client_id": shared})
+        assert reply.status_code == 422
+        assert "everybody shares" in reply.json()["detail"]
+
+
 def test_a_reopened_scan_answers_as_next_sample_does(client):
     sample = client.post("/activelearning/balanced_random", json={"client_id": "anna"}).json()
     put_label(client, sample["id"])
@@ -181,18 +211,34 @@ def test_a_presegmentation_is_hidden_until_it_is_asked_for(audited):
     assert not client.get("/reader/why", params=query).json()["hide_presegmentation"]
 
 
-def test_stock_slicer_gets_the_presegmentation_and_it_counts_as_asked_for(app, audited):
+@pytest.mark.parametrize("tag", ["original", "uncertainty"])
+def test_stock_slicer_which_asks_by_itself_gets_no_hidden_presegmentation(app, audited, tag):
     client, case_id = audited, next_of(audited)
+    asked = f"/datastore/label?label={case_id}&tag={tag}"
+    reply = client.get(asked)
+    assert reply.status_code == 404
+    assert "without the model" in reply.json()["detail"]
     assert plans.revealed(app.study.store, case_id, "anna") is False
-    assert client.head(f"/datastore/label?image={case_id}&tag=original").status_code == 200
-    assert plans.revealed(app.study.store, case_id, "anna") is False
-    reply = client.get(f"/datastore/label?label={case_id}&tag=original")
-    assert reply.status_code == 200
-    assert plans.revealed(app.study.store, case_id, "anna") is True
+    client.post("/reader/reveal", json={"image": case_id, "client_id": "anna"})
+    assert client.get(asked).status_code == 200
     put_label(client, case_id)
     [work] = cases.work(app.study.store)
     assert work.revealed is True
     assert work.edited_mm3 > 0
+
+
+@pytest.mark.parametrize("model", ["caudate", "caudate_uncertainty"])
+def test_inference_on_a_scan_that_hides_the_model_is_to_be_asked_for_twice(app, audited, model):
+    client, case_id = audited, next_of(audited)
+    asked = {"url": f"/infer/{model}?image={case_id}&output=json"}
+    mine = {"data": {"params": json.dumps({"client_id": "anna"})}}
+    first = client.post(**asked, **mine)
+    assert first.status_code == 409
+    assert "outline this scan on your own first" in first.json()["detail"]
+    assert plans.revealed(app.study.store, case_id, "anna") is False
+    assert client.post(**asked, **mine).status_code == 200
+    assert plans.revealed(app.study.store, case_id, "anna") is True
+    assert client.post(**asked, **mine).status_code == 200
 
 
 def test_a_skip_and_an_exclusion_are_kept_and_end_the_lease(app, client):
@@ -288,7 +334,7 @@ def test_the_openapi_page_describes_each_route_each_field_and_each_refusal(clien
     schema = client.get("/openapi.json").json()
     routes = {path: found for path, found in schema["paths"].items() if "/reader/" in path}
     assert {(m.upper(), p) for p, found in routes.items() for m in found} == {
-        *ABOUT_A_SCAN, ("GET", "/reader/options"), ("GET", "/reader/progress"),
+        *ABOUT_A_SCAN, ("GET", "/reader/options"), ("GET", "/reader/progress"), ("GET", CURRENT),
     }  # fmt: skip
     for path, found in routes.items():
         for operation in found.values():
@@ -327,6 +373,7 @@ def replies_of(client, case_id, name):
         "renew": client.post("/reader/renew", json=query),
         "lease": client.get("/reader/lease", params=query),
         "draft": put_draft(client, case_id, name),
+        "current": client.get(CURRENT, params={"client_id": name}),
         "info": client.get("/reader/draft/info", params=query),
         "discard": client.delete("/reader/draft", params=query),
         "progress": client.get("/reader/progress", params=query),

@@ -10,8 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import uvicorn
 from fastapi import FastAPI
+from monailabel.endpoints import (
+    datastore as stock_datastore,
+    info as stock_info,
+    login as stock_auth,
+    train as stock_train,
+)
 from monailabel.interfaces.app import MONAILabelApp
 
 from fair_strategy.config import HostSettings
@@ -45,10 +52,22 @@ def blind_app(root: Path) -> App:
     return app
 
 
+OURS = tuple(f"fair_strategy.host.routes.{name}" for name in ("reader", "review", "work"))
+STOCK = (stock_auth, stock_datastore, stock_info, stock_train)
+
+
+def put_in_place(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application that the routes of `running` serve."""
+    for module in (*OURS, *(stock.__name__ for stock in STOCK)):
+        monkeypatch.setattr(f"{module}.app_instance", lambda: app, raising=False)
+
+
 @contextmanager
 def running() -> Iterator[str]:
-    """The address of a server for our routes; `app_instance` is the caller's to put in place."""
+    """The address of a server for our routes and the stock ones that Slicer needs beside them."""
     web = FastAPI()
+    for stock in STOCK:
+        web.include_router(stock.router)
     server.attach(web, HostSettings())
     port = serving.free_port()
     with warnings.catch_warnings():

@@ -298,8 +298,7 @@ def test_a_scan_to_be_outlined_blind_shows_nothing_of_the_model_until_asked(
     from tests.slicer import blind_server
 
     app = blind_server.blind_app(tmp_path)
-    for module in ("reader", "review", "work"):
-        monkeypatch.setattr(f"fair_strategy.host.routes.{module}.app_instance", lambda: app)
+    blind_server.put_in_place(app, monkeypatch)
     case_id = next_case(app.study, "weighted_entropy", READER).case_id
     slicer.util.loadVolume(str(next((tmp_path / "studies").rglob(f"{case_id}.nii.gz"))))
     panel = alone.panel

@@ -150,6 +150,36 @@ def test_the_markups_model_puts_points_at_the_most_uncertain_places(connected, d
         assert all(bounds[2 * i] <= point[i] <= bounds[2 * i + 1] for i in range(3))
 
 
+# MONAI Label's reply leaves the result's file to the garbage collector; its server runs in here.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_a_scan_to_be_outlined_blind_comes_without_the_model_s_outline_until_it_is_run_twice(
+    plugin, desktop, monkeypatch, tmp_path
+):
+    from tests.slicer import blind_server
+
+    app = blind_server.blind_app(tmp_path)
+    blind_server.put_in_place(app, monkeypatch)
+    reveals = "SELECT case_id, client_id FROM reveals"
+    with blind_server.running() as url:
+        plugin.ui.serverComboBox.setCurrentText(url)
+        plugin.ui.fetchServerInfoButton.click()
+        # The plugin's settings are the ones that show most.
+        desktop.settings.setValue("MONAILabel/originalLabel", True)
+        desktop.settings.setValue("MONAILabel/autoRunSegmentationOnNextSample", True)
+        case_id = next_sample(plugin, desktop)
+        [told] = errors(desktop)
+        assert "outline this scan on your own first" in told
+        assert not mask_of(plugin).any()
+        assert app.study.store.read().execute(reveals).fetchall() == []
+        plugin.ui.segmentationModelSelector.choose("caudate")
+        plugin.ui.segmentationButton.click()
+        assert len(errors(desktop)) == 1
+        assert mask_of(plugin).any()
+    found = app.study.store.read().execute(reveals).fetchall()
+    assert [tuple(row) for row in found] == [(case_id, READER)]
+
+
 def test_submit_stores_the_outline_as_it_was_edited_under_the_reader_s_name(
     connected,
     desktop,

@@ -20,11 +20,11 @@ from monailabel.interfaces.utils.app import app_instance
 
 from fair_strategy.data.bids import check_id
 from fair_strategy.host.clients import MAY_ANNOTATE, MAY_READ, acting, user_name
-from fair_strategy.host.datastore import FINAL, ORIGINAL, StudyDatastore
+from fair_strategy.host.datastore import FINAL, MADE_BY_MODEL, StudyDatastore
 from fair_strategy.host.errors import readable_errors
 from fair_strategy.host.tasks import UploadedScan
 from fair_strategy.host.uploads import received
-from fair_strategy.workflows.review import original_fetched
+from fair_strategy.workflows.review import is_withheld
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +86,14 @@ def save_label(
 
 @router.get("/datastore/label")
 def download_label(label: str, tag: str, user: User = MAY_READ) -> Any:
-    """A label's file; tags `original` and `uncertainty` are made from the stored prediction."""
-    answer = stock_datastore.download_label(label, tag)
-    if tag == ORIGINAL:
-        original_fetched(app_instance().study, label)
-    return answer
+    """A label's file; tags `original` and `uncertainty` are made from the stored prediction.
+
+    Those of a scan that is to be outlined without them are not found until its reader asks for
+    them: stock Slicer, which fetches `original` by itself, then goes on without.
+    """
+    if tag in MADE_BY_MODEL and is_withheld(app_instance().study, label):
+        raise HTTPException(404, f"{label}: to be outlined without the model first; ask for it")
+    return stock_datastore.download_label(label, tag)
 
 
 @router.head("/datastore/label")

@@ -97,6 +97,15 @@ class Lease(_Reply):
     seconds_left: float = Field(description="0 if not held")
 
 
+class Current(_Reply):
+    """The scan that a reader holds, for a page that does not know it: another browser's."""
+
+    image: CaseId | None = Field(description="null if the reader holds nothing")
+    seconds_left: float = Field(description="of the lease; 0 without one")
+    draft: bool = Field(description="whether GET /reader/draft has an unfinished mask of it")
+    submitted: bool = Field(description="whether it has a label of this reader: it was re-opened")
+
+
 class Skipped(_Reply):
     """Whether the scan went back to the others."""
 

@@ -98,6 +98,15 @@ def entropy(
     return FileResponse(path, filename=f"{image}_entropy{extension}")
 
 
+@router.get("/current")
+def current(client_id: Client = "", user: User = MAY_ANNOTATE) -> replies.Current:
+    """The scan that the reader holds: how a page goes on that another browser began."""
+    with readable_errors():
+        found = review.current(_study(), _person(client_id, user))
+    told = asdict(found)
+    return replies.Current(image=told.pop("case_id"), **told)
+
+
 @router.get("/lease")
 def lease(image: Image = "", client_id: Client = "", user: User = MAY_READ) -> replies.Lease:
     """Whether the reader holds the scan, and for how long still."""

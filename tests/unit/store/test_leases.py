@@ -149,6 +149,18 @@ def test_one_of_the_shared_ids_leases_can_be_renewed_alone(study):
     assert [lease.case_id for lease in plans.leases(study.store, now=60.0)] == ["c1"]
 
 
+def test_what_a_client_holds_is_its_own_last_lease_until_it_ends(study):
+    assert plans.held_by(study.store, "ann", now=0.0) is None
+    study.take("ann", now=0.0, lease_s=60.0)
+    study.take("bob", now=1.0, lease_s=60.0)
+    assert plans.held_by(study.store, "ann", now=59.0).case_id == "c0"
+    assert plans.held_by(study.store, "ann", now=60.0) is None
+    assert plans.held_by(study.store, "bob", now=60.0).case_id == "c1"
+    for _ in range(2):  # an id that several share holds several
+        study.take("user-xyz", now=2.0, lease_s=60.0)
+    assert plans.held_by(study.store, "user-xyz", now=3.0).case_id == "c3"
+
+
 def test_leases_and_pauses_of_a_clock_that_is_gone_are_set_to_the_new_one(study):
     # A machine that ran for long, then restarts: its monotonic clock begins again near 0.
     study.take("ann", now=1e6, skip_s=30.0)

@@ -107,15 +107,31 @@ def test_other_scans_hide_nothing_and_record_no_reveal(study):
     assert study.store.read().execute("SELECT count(*) FROM reveals").fetchone()[0] == 0
 
 
-@pytest.mark.parametrize("how", ["reveal", "infer", "fetch"])
+def test_a_prediction_is_withheld_while_its_reader_has_not_asked_for_it(audited):
+    case_id = take(audited)
+    assert review.is_withheld(audited, case_id)
+    others = {c.case_id for c in cases.cases(audited.store)} - {case_id}
+    assert not any(review.is_withheld(audited, other) for other in others)
+    review.reveal(audited, case_id, "anna")
+    assert not review.is_withheld(audited, case_id)
+    # The next reader of the same scan is asked anew, and only while they hold it.
+    review.skip(audited, case_id, "anna", "another time")
+    assert not review.is_withheld(audited, case_id)
+    assert take(audited, "ben") == case_id
+    assert review.is_withheld(audited, case_id)
+
+
+def test_what_is_not_hidden_is_not_withheld(study):
+    assert not review.is_withheld(study, take(study))
+
+
+@pytest.mark.parametrize("how", ["reveal", "infer"])
 def test_a_hidden_presegmentation_that_was_shown_in_any_way_is_seen(audited, tmp_path, how):
     case_id = take(audited)
     if how == "reveal":
         review.reveal(audited, case_id, "anna")
-    elif how == "infer":
+    else:
         segmentation(audited, case_id, ".nii.gz", client_id="anna")
-    else:  # as stock Slicer does by itself, without saying who asks
-        review.original_fetched(audited, case_id)
     label = submit_own(audited, case_id, tmp_path)
     assert work(audited).revealed is True
     assert work(audited).edited_mm3 > 0
