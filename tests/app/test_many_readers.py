@@ -1,0 +1,85 @@
+"""Many readers at one real server whose wall clock jumps; counted from the store afterwards."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.app import cohorts, serving
+from tests.app.reading_room import Handout, Notes, Room, books, given_twice, noted
+
+CLOCK = Path(__file__).parent / "clock"
+LEASE_S = 1.5
+MANNERS = {"submit": 0.6, "skip": 0.12, "hand back": 0.12, "go away": 0.1, "late": 0.06}
+
+
+class Clock:
+    """The server's wall clock, which is set forward by a day and then back by two."""
+
+    def __init__(self, offset: Path) -> None:
+        self._offset = offset
+        self.jumps = []
+        self.set(0.0)
+
+    def set(self, seconds: float) -> None:
+        # By rename: the server reads it at any moment.
+        part = self._offset.with_suffix(".part")
+        part.write_text(str(seconds))
+        os.replace(part, self._offset)
+
+    def jump(self, notes: Notes) -> None:
+        for after, seconds in ((4, 86400.0), (12, -86400.0)):
+            if len(notes.submitted) >= after and seconds not in self.jumps:
+                self.jumps.append(seconds)
+                self.set(seconds)
+
+
+@pytest.fixture
+def room(tmp_path):
+    """A server with 32 scans of which none is labelled or scored, and its clock."""
+    cohorts.write_cohort(tmp_path / "studies", per_group=16, labelled=0)
+    serving.application(tmp_path)
+    clock = Clock(tmp_path / "clock")
+    options = {
+        "lease_minutes": LEASE_S / 60,
+        "skip_minutes": 0.5 / 60,
+        "validation_per_group": 0,
+        "enable_background": "false",
+    }
+    words = [str(word) for pair in options.items() for word in ("--conf", *pair)]
+    more = {
+        "PYTHONPATH": os.pathsep.join([str(CLOCK), str(serving.ROOT)]),
+        "WALL_CLOCK": str(tmp_path / "clock"),
+    }
+    with serving.serve(tmp_path, *words, more=more) as server:
+        yield server, clock
+
+
+def test_no_scan_is_given_twice_none_is_lost_and_every_label_is_kept(room):
+    server, clock = room
+    notes = Room(server, MANNERS, lease_s=LEASE_S).read(8, meanwhile=clock.jump)
+    found = books(server.state)
+    assert clock.jumps == [86400.0, -86400.0]
+    assert given_twice(notes.handouts, LEASE_S) == []
+    assert found.handouts == noted(notes)
+    assert (len(found.labelled), found.open) == (32, ())
+    assert found.work == Counter(notes.submitted)
+    assert found.skips == Counter(notes.skipped)
+    assert max(found.times) - min(found.times) > 86400.0  # the server's clock did jump
+    # Each manner occurred, and scans whose readers went away came back to somebody.
+    assert notes.gone > 0
+    assert notes.late > 0
+    assert notes.skipped
+    again = Counter(h.case_id for h in notes.handouts)
+    assert max(again.values()) > 1
+
+
+def test_the_proof_finds_a_scan_that_was_given_twice():
+    held = Handout("ann", "c0", asked=0.0, got=0.1, left=5.0)
+    early = Handout("bob", "c0", asked=0.9, got=1.0)
+    after_its_end = Handout("bob", "c0", asked=4.9, got=5.1)
+    expired = Handout("bob", "c0", asked=2.9, got=3.1)
+    assert given_twice([held, early], lease_s=10.0) == [(held, early)]
+    assert given_twice([held, after_its_end], lease_s=10.0) == []
+    assert given_twice([held, expired], lease_s=3.0) == []
