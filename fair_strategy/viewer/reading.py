@@ -5,6 +5,7 @@ The scene belongs to the thread of the event loop; what waits for the server run
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ class Reading:
         case = await asyncio.to_thread(self._client().reopen)
         if case is None:
             raise ReadingError("There is no case of yours to open again.")
-        await self._open(case, tag="final")
+        await self._open(case, own=True)
         return case.id
 
     async def submit(self) -> str:
@@ -185,10 +186,10 @@ class Reading:
         self._forget()
         await self.refresh_progress()
 
-    async def _open(self, case: Case, *, tag: str = "original") -> None:
+    async def _open(self, case: Case, *, own: bool = False) -> None:
         for old in self._folder.glob("*"):
             old.unlink()
-        fetched = await self._fetch(case, tag)
+        fetched = await self._fetch(case, own=own)
         self.scene.open(fetched.files, self._options().labels)
         self._forget()
         self.case, self.why, self.peaks = case, fetched.why, fetched.peaks
@@ -197,7 +198,7 @@ class Reading:
         self._saved_edits = self.scene.edits
         self.tools.select(self.tools.tool)
 
-    async def _fetch(self, case: Case, tag: str) -> _Fetched:
+    async def _fetch(self, case: Case, *, own: bool) -> _Fetched:
         client, folder, drafts = self._client(), self._folder, self.drafts
         assert drafts is not None
         why, scan, draft = await asyncio.gather(
@@ -207,8 +208,11 @@ class Reading:
         )
         # The entropy outlines what the model found: hidden together with it.
         hide = why.hide_presegmentation
+        start = client.own_label if own else partial(client.label, tag="original")
         label, entropy, peaks = await asyncio.gather(
-            _nothing() if hide or draft else asyncio.to_thread(client.label, case.id, tag, folder),
+            _nothing()
+            if draft or (hide and not own)
+            else asyncio.to_thread(start, case.id, folder=folder),
             _nothing() if hide else asyncio.to_thread(client.entropy, case.id, folder),
             _nothing() if hide else asyncio.to_thread(_peaks, client, case.id),
         )
