@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import requests
 
-from fair_strategy.store import cases, plans
+from fair_strategy.store import cases, plans, readings
 from fair_strategy.store.database import Store
 from tests.app import cohorts, serving
 
@@ -34,6 +34,7 @@ class Handout:
     Attributes:
         asked: when the request was sent. got: when its reply was there.
         left: when the reader sent what gives the scan back; infinite if nothing was sent.
+        submitted: whether that was a label.
     """
 
     reader: str
@@ -41,6 +42,7 @@ class Handout:
     asked: float
     got: float
     left: float = float("inf")
+    submitted: bool = False
 
 
 @dataclass
@@ -166,6 +168,7 @@ class Room:
         path.unlink()
         with self._lock:
             self.notes.late += late
+            held.submitted = True
             self.notes.submitted.append((held.reader, held.case_id))
             self.notes.submit_s.append(done - held.left)
             self.notes.replies.append(done)
@@ -210,6 +213,17 @@ def given_twice(handouts: Sequence[Handout], lease_s: float) -> list[tuple[Hando
     ]
 
 
+def given_again(handouts: Sequence[Handout]) -> list[tuple[Handout, Handout]]:
+    """Pairs of handouts to one reader of which the second is a scan that they had submitted."""
+    return [
+        (first, second)
+        for first, second in itertools.permutations(handouts, 2)
+        if first.submitted
+        and (first.reader, first.case_id) == (second.reader, second.case_id)
+        and first.left < second.asked
+    ]
+
+
 @dataclass(frozen=True)
 class Books:
     """What the store knows of a study that was read to its end.
@@ -219,6 +233,8 @@ class Books:
         work: (reader, case id) of each submission.
         skips: (reader, case id) of each scan given back with a reason.
         labelled: cases with a final label. open: cases that are still to be read.
+        readers: case id -> who read it for several; empty where each scan has one reader.
+        due: cases that enough have read and whose final label is still to be made.
         times: of the handouts, by the server's wall clock.
     """
 
@@ -227,19 +243,25 @@ class Books:
     skips: Counter[tuple[str, str]]
     labelled: tuple[str, ...]
     open: tuple[str, ...]
+    readers: Mapping[str, tuple[str, ...]]
+    due: tuple[str, ...]
     times: tuple[float, ...]
 
 
-def books(state: Path) -> Books:
-    """Read the store of a study."""
+def books(state: Path, *, readers: int = 1) -> Books:
+    """Read the store of a study whose scans are read by so many each."""
     store = Store.open(state, check=False)
     decided = plans.decisions(store, limit=1_000_000)
+    sent = [w for w in cases.work(store, superseded=True) if w.client_id != readings.CONSENSUS]
+    several = {c.case_id: readings.readings(store, c.case_id) for c in cases.cases(store)}
     return Books(
         handouts=Counter((d.client_id, d.case_id) for d in decided),
-        work=Counter((w.client_id, w.case_id) for w in cases.work(store, superseded=True)),
+        work=Counter((w.client_id, w.case_id) for w in sent),
         skips=Counter((s.client_id, s.case_id) for s in cases.skip_reasons(store)),
         labelled=tuple(cases.labelled_ids(store)),
         open=tuple(cases.unlabelled_ids(store)),
+        readers={i: tuple(r.client_id for r in found) for i, found in several.items() if found},
+        due=tuple(readings.unsettled(store, readers=readers, now=float("inf"))),
         times=tuple(d.created_at for d in decided),
     )
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.app import cohorts, serving
-from tests.app.reading_room import Handout, Notes, Room, books, given_twice, noted
+from tests.app.reading_room import (
+    Handout,
+    Notes,
+    Room,
+    books,
+    given_again,
+    given_twice,
+    noted,
+)
 
 CLOCK = Path(__file__).parent / "clock"
 LEASE_S = 1.5
@@ -36,9 +44,10 @@ class Clock:
 
 
 @pytest.fixture
-def room(tmp_path):
-    """A server with 32 scans of which none is labelled or scored, and its clock."""
-    cohorts.write_cohort(tmp_path / "studies", per_group=16, labelled=0)
+def room(tmp_path, request):
+    """A server with scans of which none is labelled or scored, and its clock."""
+    readers, scans = request.param
+    cohorts.write_cohort(tmp_path / "studies", per_group=scans // 2, labelled=0)
     serving.application(tmp_path)
     clock = Clock(tmp_path / "clock")
     options = {
@@ -46,6 +55,7 @@ def room(tmp_path):
         "skip_minutes": 0.5 / 60,
         "validation_per_group": 0,
         "enable_background": "false",
+        "readers_per_case": readers,
     }
     words = [str(word) for pair in options.items() for word in ("--conf", *pair)]
     more = {
@@ -56,6 +66,7 @@ def room(tmp_path):
         yield server, clock
 
 
+@pytest.mark.parametrize("room", [(1, 32)], indirect=True)
 def test_no_scan_is_given_twice_none_is_lost_and_every_label_is_kept(room):
     server, clock = room
     notes = Room(server, MANNERS, lease_s=LEASE_S).read(8, meanwhile=clock.jump)
@@ -75,6 +86,23 @@ def test_no_scan_is_given_twice_none_is_lost_and_every_label_is_kept(room):
     assert max(again.values()) > 1
 
 
+@pytest.mark.parametrize("room", [(2, 16)], indirect=True)
+def test_two_read_each_scan_one_after_the_other_and_nobody_twice(room):
+    server, clock = room
+    notes = Room(server, MANNERS, lease_s=LEASE_S, seed=1).read(8, meanwhile=clock.jump)
+    found = books(server.state, readers=2)
+    assert given_twice(notes.handouts, LEASE_S) == []
+    assert given_again(notes.handouts) == []
+    assert found.handouts == noted(notes)
+    assert found.work == Counter(notes.submitted)
+    assert found.open == ()
+    assert len(found.readers) == 16
+    assert all(len(set(read_by)) >= 2 for read_by in found.readers.values())
+    # Of what somebody had in hand when the last reading came, the background makes the label.
+    assert {*found.labelled, *found.due} == found.readers.keys()
+    assert len(found.labelled) > 8
+
+
 def test_the_proof_finds_a_scan_that_was_given_twice():
     held = Handout("ann", "c0", asked=0.0, got=0.1, left=5.0)
     early = Handout("bob", "c0", asked=0.9, got=1.0)
@@ -83,3 +111,7 @@ def test_the_proof_finds_a_scan_that_was_given_twice():
     assert given_twice([held, early], lease_s=10.0) == [(held, early)]
     assert given_twice([held, after_its_end], lease_s=10.0) == []
     assert given_twice([held, expired], lease_s=3.0) == []
+    held.submitted, once_more = True, Handout("ann", "c0", asked=6.0, got=6.1)
+    assert given_again([held, once_more, early]) == [(held, once_more)]
+    held.submitted = False
+    assert given_again([held, once_more]) == []

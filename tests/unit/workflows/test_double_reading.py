@@ -17,6 +17,7 @@ from fair_strategy.workflows.double_reading import due_cases, own_label_file, se
 from fair_strategy.workflows.drafts import draft_info, save_draft
 from fair_strategy.workflows.erasure import erase_subject
 from fair_strategy.workflows.intake import prepare
+from fair_strategy.workflows.overview.agreement import agreement
 from fair_strategy.workflows.planning import make_plans
 from fair_strategy.workflows.rounds import training_cases
 from fair_strategy.workflows.study import StudyError, open_study
@@ -83,7 +84,7 @@ def test_two_readers_make_a_final_label_and_training_sees_nothing_before(several
     assert (final.client_id, final.info) == (CONSENSUS, {"consensus": "staple", "readers": 2})
     np.testing.assert_array_equal(final_mask(study, case_id), box() & box(shift=2))
     training, _ = training_cases(study)
-    assert [case.case_id for case in training] == [case_id]
+    assert [case.label for case in training] == [final.path]
     assert read_mask(first.path).array.sum() == 512  # each reader's own stays
 
 
@@ -304,3 +305,22 @@ def test_an_erased_person_leaves_no_readers_mask(several, hand_in):
 def test_a_number_of_readers_that_cannot_be_is_refused(number):
     with pytest.raises(SettingsError, match="readers_per_case"):
         parse_conf({"readers_per_case": number})
+
+
+def test_agreement_by_subgroup_waits_for_enough_scans_and_then_for_the_next_model(several, hand_in):
+    study = several(2, "AAAAAABBBBBB")
+    ids = [f"sub-{number:02d}_T1w" for number in range(1, 13)]
+
+    def read_by_both(*chosen):
+        for case_id in chosen:
+            hand_in(study, case_id, "anna", box())
+            hand_in(study, case_id, "ben", box(shift=2 if case_id < ids[6] else 4))
+
+    read_by_both(*ids[:4])
+    assert agreement(study, min_cell=5).groups == ()
+    read_by_both(ids[4], *ids[6:11])
+    a, b = agreement(study, min_cell=5).groups
+    assert (a.subgroup, a.n, a.dice.median) == ("A", 5, 0.75)
+    assert (b.subgroup, b.n, b.dice.median) == ("B", 5, 0.5)
+    read_by_both(ids[5])
+    assert agreement(study, min_cell=5).groups == (a, b)
