@@ -30,8 +30,8 @@ EXPECTED = {
         GET /session/{session_id}, DELETE /session/{session_id}, GET /reader/draft,
         PUT /reader/draft, DELETE /reader/draft, GET /reader/draft/info, GET /reader/entropy,
         POST /reader/exclude, GET /reader/label, GET /reader/lease, GET /reader/options,
-        GET /reader/peaks, GET /reader/progress, POST /reader/renew, POST /reader/reopen, POST /reader/reveal,
-        POST /reader/skip, GET /reader/why""",
+        GET /reader/peaks, GET /reader/progress, POST /reader/renew, POST /reader/reopen,
+        POST /reader/reveal, POST /reader/skip, GET /reader/why""",
     "lead": """
         GET /batch/infer, PUT /datastore/image, PUT /datastore/image/info,
         PUT /datastore/label/info, GET /fairness/, GET /fairness/api/agreement,
