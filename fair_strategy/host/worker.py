@@ -46,7 +46,8 @@ def compare(study: Study) -> dict[str, Any]:
     from fair_strategy.workflows.double_reading import settle_all
     from fair_strategy.workflows.performance import compare_labels
 
-    return {"settled": settle_all(study), "compared": compare_labels(study)}
+    settled = settle_all(study)
+    return {"compared": compare_labels(study), "settled": settled}
 
 
 def plan(study: Study) -> dict[str, Any]:

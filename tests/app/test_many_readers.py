@@ -4,8 +4,11 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fair_strategy.data.volumes import read_mask
+from fair_strategy.viewer.client import ReviewClient
 from tests.app import cohorts, serving
 from tests.app.reading_room import (
     Handout,
@@ -14,6 +17,7 @@ from tests.app.reading_room import (
     books,
     given_again,
     given_twice,
+    marked_mask,
     noted,
 )
 
@@ -89,18 +93,36 @@ def test_no_scan_is_given_twice_none_is_lost_and_every_label_is_kept(room):
 @pytest.mark.parametrize("room", [(2, 16)], indirect=True)
 def test_two_read_each_scan_one_after_the_other_and_nobody_twice(room):
     server, clock = room
+    _reopen_by_the_page(server)
     notes = Room(server, MANNERS, lease_s=LEASE_S, seed=1).read(8, meanwhile=clock.jump)
     found = books(server.state, readers=2)
     assert given_twice(notes.handouts, LEASE_S) == []
     assert given_again(notes.handouts) == []
-    assert found.handouts == noted(notes)
-    assert found.work == Counter(notes.submitted)
+    of_the_page = Counter({key: n for key, n in found.handouts.items() if key[0] == "page"})
+    assert list(of_the_page.values()) == [2]  # handed out, and opened again
+    assert found.handouts == noted(notes) + of_the_page
+    assert found.work == Counter(notes.submitted) + Counter(of_the_page.keys())
     assert found.open == ()
     assert len(found.readers) == 16
     assert all(len(set(read_by)) >= 2 for read_by in found.readers.values())
     # Of what somebody had in hand when the last reading came, the background makes the label.
     assert {*found.labelled, *found.due} == found.readers.keys()
     assert len(found.labelled) > 8
+
+
+def _reopen_by_the_page(server):
+    """The review page's reader submits, and starts from their own label when they re-open it."""
+    page = ReviewClient(server.url, "page")
+    sent = cohorts.save(server.root / "sent.nii.gz", marked_mask(2**20))
+    case_id = page.next_case("random").id
+    assert page.own_label(case_id, server.root) is None
+    page.submit(case_id, sent)
+    assert page.reopen().id == case_id
+    back = page.own_label(case_id, server.root)
+    np.testing.assert_array_equal(read_mask(back).array, marked_mask(2**20))
+    assert page.label(case_id, "final", server.root) is None
+    page.submit(case_id, sent)
+    page.close()
 
 
 def test_the_proof_finds_a_scan_that_was_given_twice():
