@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from fair_strategy.data.cohort import UNKNOWN
+from fair_strategy.learning.replicas import ALONE, Replicas
 
 OBJECTIVES = ("erm", "balanced", "group_dro")
 
@@ -87,6 +88,7 @@ class Objective:
         settings: what it is.
         groups: subgroup of each case, by the cases' numbers.
         rows: which case comes when.
+        replicas: those that train together; losses of subgroups are means over them.
         names: the subgroups, sorted; their places here are the group numbers.
         group_of: group number of each case.
     """
@@ -94,6 +96,7 @@ class Objective:
     settings: ObjectiveSettings
     groups: Sequence[str]
     rows: Rows
+    replicas: Replicas = ALONE
     names: tuple[str, ...] = field(init=False)
     group_of: tuple[int, ...] = field(init=False)
 
@@ -118,10 +121,10 @@ class Objective:
         """
         total = loss(_ALL)
         present = sorted(set(groups))
+        alone = len(present) == 1
         with torch.no_grad():
-            for group in present:
-                own = total if len(present) == 1 else loss(_rows_of(group, groups))
-                self._note(group, float(own.detach()))
+            own = {g: total if alone else loss(_rows_of(g, groups)) for g in present}
+        self._note({group: float(value.detach()) for group, value in own.items()})
         return total
 
     def end_step(self) -> float:
@@ -150,12 +153,18 @@ class Objective:
     def identity(self) -> str:
         """Equal where a state of the one can be restored into the other."""
         told = repr((self.settings, tuple(self.groups), self.rows))
+        if self.replicas.count > 1:  # they show other rows
+            told += f" x {self.replicas.count}"
         return hashlib.sha256(told.encode()).hexdigest()
 
-    def _note(self, group: int, loss: float) -> None:
-        sums = self._seen[self.names[group]]
-        sums[0] += loss
-        sums[1] += 1
+    def _note(self, losses: Mapping[int, float]) -> dict[int, tuple[float, int]]:
+        """Mean loss of each subgroup over the replicas that showed it, and their number."""
+        means = self.replicas.means(losses, size=len(self.names))
+        for group, (mean, _) in means.items():
+            sums = self._seen[self.names[group]]
+            sums[0] += mean
+            sums[1] += 1
+        return means
 
 
 class GroupDRO(Objective):
@@ -199,11 +208,11 @@ class GroupDRO(Objective):
             )
         alone = len(present) == 1
         losses = {group: loss(_ALL if alone else _rows_of(group, groups)) for group in present}
-        values = {group: float(value.detach()) for group, value in losses.items()}
-        self._raise(values)
-        for group, value in values.items():
-            self._note(group, value)
-        weighted = [self._raised[group] * value for group, value in losses.items()]
+        means = self._note({group: float(value.detach()) for group, value in losses.items()})
+        self._raise({group: mean for group, (mean, _) in means.items()})
+        # Gradients are averaged over all replicas, a subgroup's loss over those that showed it.
+        share = {group: self.replicas.count / shown for group, (_, shown) in means.items()}
+        weighted = [self._raised[group] * share[group] * value for group, value in losses.items()]
         return torch.stack(weighted).sum() if len(weighted) > 1 else weighted[0]
 
     def end_step(self) -> float:
@@ -255,6 +264,7 @@ def make_objective(
     *,
     seed: int,
     strata: Sequence[str] | None = None,
+    replicas: Replicas = ALONE,
 ) -> Objective:
     """An objective for a set of training cases.
 
@@ -264,6 +274,7 @@ def make_objective(
         seed: of the order of cases, and of the subsample of `balanced`.
         strata: class or stage of each case, within which `balanced` equalises the subgroups;
             the other objectives do not look at it.
+        replicas: those that train together.
     Raises:
         ValueError: without cases, with lists of different lengths, or, for `balanced`, if a
             subgroup has no case of a stratum.
@@ -272,11 +283,11 @@ def make_objective(
         raise ValueError(f"objective {settings.name}: expected at least one case, got none")
     if settings.name == "group_dro":
         members = [_members(groups, name) for name in sorted(set(groups))]
-        return GroupDRO(settings, groups, Rows(tuple(members), seed))
+        return GroupDRO(settings, groups, Rows(tuple(members), seed), replicas)
     cases = tuple(range(len(groups)))
     if settings.name == "balanced":
         cases = balanced_subset(groups, strata=strata, seed=seed)
-    return Objective(settings, groups, Rows((cases,), seed))
+    return Objective(settings, groups, Rows((cases,), seed), replicas)
 
 
 def balanced_subset(

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from fair_strategy.learning.checkpoint import write_atomically
 from fair_strategy.learning.objectives import Objective, ObjectiveSettings, Selection
+from fair_strategy.learning.replicas import Replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class TrainingSettings:
 
     Attributes:
         steps: optimisation steps.
-        batch_size: windows a step; with the objective group_dro, windows a forward pass, and a
-            step has at least one of each subgroup.
+        batch_size: windows a step on each device; with the objective group_dro, windows a
+            forward pass, and a step has at least one of each subgroup.
         learning_rate: at the first step; it falls to 0 as (1 - step / steps) ** 0.9.
         weight_decay: of AdamW.
         seed: of every random draw.
@@ -40,7 +41,8 @@ class TrainingSettings:
         shift_mm: the structure's usual distance from the window's middle, each way.
         far_mm: the same for one window in six; none lies further away if it is not above
             shift_mm.
-        device: "cpu", "cuda", or "auto" for a GPU if there is one.
+        device: "cpu", "cuda", "cuda:1"...; several with commas train together, a process each;
+            "auto" for every GPU that torch sees, or the CPU without one.
         objective: what is minimised over which cases.
     """
 
@@ -128,9 +130,13 @@ def optimise(
     `evaluate_every` steps, and after the last, `progress.notes["objective"]` gets a row: step,
     mean loss of each subgroup since the last row, and q of group_dro.
 
+    Where several train together (the objective's `replicas`), each takes its own rows of a step,
+    the gradient is the mean of theirs, and the first alone writes the state file; all read it.
+
     Args:
         network: on its device.
-        samples: `settings.steps` times their objective's `rows_per_step` of them.
+        samples: `settings.steps` times their objective's `rows_per_step` of them, times the
+            number of replicas.
         state_file: written every `save_every` steps; the caller removes it when all is done.
         identity: a state of another identity (other data or settings) or of another objective
             is ignored.
@@ -139,18 +145,20 @@ def optimise(
         steps: loss, optimiser and learning rate; None for the segmenter's.
     """
     run = _Run(network, settings, samples.objective, steps or Steps())
+    rank = run.replicas.rank
     progress = run.restore(state_file, identity)
     devices = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         for parts in _steps(samples, settings, first=progress.step):
-            torch.manual_seed(_seed(settings.seed, progress.step))
+            torch.manual_seed(_seed(settings.seed, progress.step, rank))
             progress.losses.append(run.step(parts, progress.step))
             progress.step += 1
             if progress.step % settings.evaluate_every == 0 or progress.step == settings.steps:
                 row = {"step": progress.step, **samples.objective.report()}
                 progress.notes.setdefault("objective", []).append(row)
             after_step(progress)
-            if progress.step % settings.save_every == 0 or progress.step == settings.steps:
+            due = progress.step % settings.save_every == 0 or progress.step == settings.steps
+            if due and rank == 0:
                 run.save(state_file, identity, progress)
     return progress
 
@@ -168,6 +176,7 @@ class _Run:
         self.network = network
         self.settings = settings
         self.objective = objective
+        self.replicas: Replicas = objective.replicas
         self.steps = steps
         self.device = next(network.parameters()).device
         self.mixed = self.device.type == "cuda"
@@ -186,9 +195,10 @@ class _Run:
             for parameter in self.network.parameters():
                 if parameter.grad is not None:
                     parameter.grad.mul_(factor)
+        self.replicas.average_gradients(self.network)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        return value * factor
+        return self.replicas.mean(value * factor)
 
     def _differentiate(self, part: Part) -> float:
         inputs, targets, groups = part
@@ -255,10 +265,12 @@ def _steps(
 ) -> Iterator[list[Part]]:
     """The parts of each step: as many as its rows need at `batch_size` a forward pass."""
     rows, size = samples.objective.rows_per_step(settings.batch_size), settings.batch_size
+    replicas = samples.objective.replicas
     starts = range(0, rows, size)
     batches = [
-        list(range(step * rows + start, step * rows + min(start + size, rows)))
+        list(range(share * rows + start, share * rows + min(start + size, rows)))
         for step in range(first, settings.steps)
+        for share in (step * replicas.count + replicas.rank,)
         for start in starts
     ]
     if not batches:
@@ -284,5 +296,6 @@ def _each(tree: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     return tuple(_each(inner, change) for inner in tree)
 
 
-def _seed(seed: int, step: int) -> int:
-    return int(np.random.default_rng([seed, step, 2]).integers(2**31))
+def _seed(seed: int, step: int, rank: int) -> int:
+    key = [seed, step, 2, rank] if rank else [seed, step, 2]
+    return int(np.random.default_rng(key).integers(2**31))

@@ -12,16 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from fair_strategy.data.volumes import Mask, Volume, match_grid, read_image, read_mask
 from fair_strategy.learning.checkpoint import Model, ModelError, load_model, save_model
-from fair_strategy.learning.inference import predict
 from fair_strategy.learning.network import NetworkArguments, build_network
 from fair_strategy.learning.objectives import make_objective
 from fair_strategy.learning.optimisation import Progress, TrainingSettings, optimise
+from fair_strategy.learning.replicas import ALONE, Replicas, together, training_devices
 from fair_strategy.learning.samples import PreparedCase, Samples, fingerprint, prepare_case
 from fair_strategy.learning.transforms import augmentation
-from fair_strategy.metrics.fairness import by_group, worst_group
-from fair_strategy.metrics.overlap import dice
+from fair_strategy.learning.validation import TrainingCase, evaluate, load_case, validate
 
 __all__ = [
     "TrainingCase",
@@ -47,23 +45,6 @@ RECIPE = (
     "far_mm",
 )
 """Training settings that a checkpoint may ask for, because they suit its architecture."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainingCase:
-    """A scan and its mask, as files or in memory.
-
-    Attributes:
-        image, label: in any grid; for validation the label must be in the image's own.
-        subgroup: value of the sensitive feature; it is reported by, and the objectives
-            `balanced` and `group_dro` train by it.
-        subject_id: the person.
-    """
-
-    image: Path | Volume
-    label: Path | Mask
-    subgroup: str
-    subject_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +80,8 @@ def train(
 
     The localiser is carried over. Without validation cases the last state is published. A
     killed call goes on where it stopped when it is repeated with the same arguments; a state
-    left by other cases or settings is ignored.
+    left by other cases or settings is ignored. On several devices a process each trains on
+    `batch_size` windows a step; this one is the first.
 
     Args:
         cases: at least one.
@@ -113,20 +95,61 @@ def train(
         ValueError: without cases.
         ModelError: if start_from is not a model.
         VolumeError: if a scan or a mask cannot be used.
+        RuntimeError: if another device's process fails.
     """
     if not cases:
         raise ValueError("training needs at least one case, got none")
+    model, prepared = _ready(cases, settings, start_from)  # refuses what all would stumble over
+    devices = training_devices(settings.device)
+    model = model.to(devices[0])
+
+    def with_these(replicas: Replicas) -> TrainingResult:
+        return train_prepared(
+            prepared,
+            validation,
+            model=model,
+            settings=settings,
+            out_dir=out_dir,
+            progress=progress,
+            on_metrics=on_metrics,
+            replicas=replicas,
+        )
+
+    if len(devices) == 1:
+        return with_these(ALONE)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    told = (tuple(cases), tuple(validation), settings, start_from, out_dir)
+    with together(devices, _follow, *told) as replicas:
+        return with_these(replicas)
+
+
+def _ready(
+    cases: Sequence[TrainingCase], settings: TrainingSettings, start_from: Path | None
+) -> tuple[Model, list[PreparedCase]]:
+    """The model to start from, on the CPU, and the cases for it."""
     model = load_model(start_from) if start_from else untrained_model(seed=settings.seed)
-    model = model.to(_device(settings))
-    prepared = [_prepare(case, model, settings) for case in cases]
-    return train_prepared(
+    return model, [_prepare(case, model, settings) for case in cases]
+
+
+def _follow(
+    replicas: Replicas,
+    device: str,
+    cases: Sequence[TrainingCase],
+    validation: Sequence[TrainingCase],
+    settings: TrainingSettings,
+    start_from: Path | None,
+    out_dir: Path,
+) -> None:
+    """What the processes of the further devices do: the same steps on other rows."""
+    model, prepared = _ready(cases, settings, start_from)
+    _optimised(
         prepared,
         validation,
-        model=model,
+        model=model.to(device),
         settings=settings,
         out_dir=out_dir,
-        progress=progress,
-        on_metrics=on_metrics,
+        replicas=replicas,
+        after_step=lambda state: None,
     )
 
 
@@ -139,24 +162,52 @@ def train_prepared(
     out_dir: Path,
     progress: Callable[[int, int], None] | None = None,
     on_metrics: Callable[[int, dict[str, float]], None] | None = None,
+    replicas: Replicas = ALONE,
 ) -> TrainingResult:
     """`train` for cases that went through the deterministic part already."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    state_file = out_dir / STATE_FILE
-    model.network.requires_grad_(True)
 
     def after_step(state: Progress) -> None:
         if validation and (
             state.step % settings.evaluate_every == 0 or state.step == settings.steps
         ):
-            _validate(model, validation, state, on_metrics)
+            validate(model, validation, state, on_metrics)
         if progress:
             progress(state.step, settings.steps)
 
-    objective = make_objective(
-        settings.objective, [case.subgroup for case in prepared], seed=settings.seed
+    state, told = _optimised(
+        prepared,
+        validation,
+        model=model,
+        settings=settings,
+        out_dir=out_dir,
+        replicas=replicas,
+        after_step=after_step,
     )
-    count = settings.steps * objective.rows_per_step(settings.batch_size)
+    result = _publish(model, state, settings, len(prepared), told, out_dir)
+    (out_dir / STATE_FILE).unlink(missing_ok=True)
+    return result
+
+
+def _optimised(
+    prepared: Sequence[PreparedCase],
+    validation: Sequence[TrainingCase],
+    *,
+    model: Model,
+    settings: TrainingSettings,
+    out_dir: Path,
+    replicas: Replicas,
+    after_step: Callable[[Progress], None],
+) -> tuple[Progress, dict[str, Any]]:
+    """The model's network trained in place; how it went, and what the objective tells."""
+    model.network.requires_grad_(True)
+    objective = make_objective(
+        settings.objective,
+        [case.subgroup for case in prepared],
+        seed=settings.seed,
+        replicas=replicas,
+    )
+    count = settings.steps * objective.rows_per_step(settings.batch_size) * replicas.count
     transforms = augmentation(
         model.window,
         shift_voxels=round(settings.shift_mm / model.spacing_mm),
@@ -167,22 +218,13 @@ def train_prepared(
         model.network,
         Samples(prepared, transforms, seed=settings.seed, count=count, objective=objective),
         settings=settings,
-        state_file=state_file,
+        state_file=out_dir / STATE_FILE,
         identity=fingerprint(
             prepared, settings, model.checksum, [c.subject_id for c in validation]
         ),
         after_step=after_step,
     )
-    told = {**objective.summary(), "history": state.notes.get("objective", [])}
-    result = _publish(model, state, settings, len(prepared), told, out_dir)
-    state_file.unlink(missing_ok=True)
-    return result
-
-
-def evaluate(model: Model, cases: Sequence[TrainingCase]) -> list[float]:
-    """Dice of each case, in its own grid, by the whole path of inference."""
-    model.network.eval()
-    return [_dice(model, case) for case in cases]
+    return state, {**objective.summary(), "history": state.notes.get("objective", [])}
 
 
 def untrained_model(
@@ -216,63 +258,13 @@ def recipe(model: Model) -> dict[str, Any]:
     return dict(asked)
 
 
-def _device(settings: TrainingSettings) -> str:
-    if settings.device != "auto":
-        return settings.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _load(case: TrainingCase) -> tuple[Volume, Mask]:
-    image = read_image(case.image) if isinstance(case.image, Path) else case.image
-    label = read_mask(case.label) if isinstance(case.label, Path) else case.label
-    return image, label
-
-
 def _prepare(case: TrainingCase, model: Model, settings: TrainingSettings) -> PreparedCase:
-    image, label = _load(case)
+    image, label = load_case(case)
     margin = round(settings.context_mm / model.spacing_mm)
     shape = [side + 2 * margin for side in model.window]
     return prepare_case(
         image, label, spacing_mm=model.spacing_mm, shape=shape, subgroup=case.subgroup
     )
-
-
-def _dice(model: Model, case: TrainingCase) -> float:
-    image, label = _load(case)
-    reference = match_grid(label.array, label.affine, image.array.shape, image.affine)
-    prediction = predict(model, image)
-    mask = prediction.whole_mask()
-    return dice(mask, reference > 0)
-
-
-def _validate(
-    model: Model,
-    validation: Sequence[TrainingCase],
-    state: Progress,
-    on_metrics: Callable[[int, dict[str, float]], None] | None,
-) -> None:
-    scores, groups = evaluate(model, validation), [case.subgroup for case in validation]
-    summary = by_group(scores, groups)
-    metric = float(summary[worst_group(scores, groups)].mean)
-    evaluation: dict[str, Any] = {
-        "step": state.step,
-        "best_metric": metric,
-        "overall": float(np.mean(scores)),
-        "by_group": {
-            str(name): {"mean": float(g.mean), "n": int(g.n)} for name, g in summary.items()
-        },
-    }
-    state.notes.setdefault("evaluations", []).append(evaluation)
-    if metric >= state.notes.get("best", {}).get("best_metric", -1.0):
-        state.notes["best"] = evaluation
-        state.notes["weights"] = {
-            k: v.detach().cpu().clone() for k, v in model.network.state_dict().items()
-        }
-    if on_metrics:
-        loss = float(np.mean(state.losses[-100:]))
-        on_metrics(
-            state.step, {"worst_group_dice": metric, "dice": evaluation["overall"], "loss": loss}
-        )
 
 
 def _publish(

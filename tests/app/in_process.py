@@ -1,9 +1,18 @@
 """The application in this process, as apps/fair_caudate/main.py makes it, on a tiny study."""
 
+import warnings
 from pathlib import Path
 
+import pytest
+from fastapi import FastAPI
+from monailabel.endpoints import datastore as stock_datastore, info as stock_info
 from monailabel.interfaces.app import MONAILabelApp
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # starlette names a class of anyio by its old name
+    from fastapi.testclient import TestClient
+
+from fair_strategy.config import HostSettings
 from fair_strategy.host import server
 from fair_strategy.host.app import FairAppMixin
 from tests.app import cohorts
@@ -31,3 +40,18 @@ def brought_up(root: Path, *, per_group: int = 2, **conf: str) -> App:
     made = application(root, **conf)
     server.bring_up(made.study)
     return made
+
+
+def client_of(app: App, patch: pytest.MonkeyPatch, **conf: str) -> TestClient:
+    """A client of our routes and of those of the stock server that ours stand before."""
+    routes = [
+        f"fair_strategy.host.routes.{name}"
+        for name in ("lead", "lead_figures", "reader", "review", "transfer", "work")
+    ]
+    for module in (*routes, stock_datastore.__name__, stock_info.__name__):
+        patch.setattr(f"{module}.app_instance", lambda: app)
+    web = FastAPI()
+    web.include_router(stock_info.router)
+    web.include_router(stock_datastore.router)
+    server.attach(web, HostSettings(allow_remote=True, **conf))
+    return TestClient(web, follow_redirects=False)

@@ -3,23 +3,16 @@
 import json
 import os
 import re
-import warnings
 from dataclasses import asdict
 
 import pytest
-from fastapi import FastAPI
-from monailabel.endpoints import info as stock_info
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # starlette names a class of anyio by its old name
-    from fastapi.testclient import TestClient
 
 from fair_strategy.config import HostSettings, SettingsError, parse_settings
-from fair_strategy.host import lead as access, server
+from fair_strategy.host import lead as access
 from fair_strategy.host.routes import lead
 from fair_strategy.store import cases, scores
 from fair_strategy.workflows.study_audit import StudyAudit
-from tests.app.in_process import brought_up
+from tests.app.in_process import brought_up, client_of
 
 TOKEN = "a-token-of-the-lead"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -35,13 +28,7 @@ def app(tmp_path):
 
 @pytest.fixture
 def client(app, monkeypatch):
-    for module in ("reader", "work", "lead", "lead_figures"):
-        monkeypatch.setattr(f"fair_strategy.host.routes.{module}.app_instance", lambda: app)
-    monkeypatch.setattr(f"{stock_info.__name__}.app_instance", lambda: app)
-    web = FastAPI()
-    web.include_router(stock_info.router)
-    server.attach(web, HostSettings(allow_remote=True, lead_token=TOKEN))
-    return TestClient(web, follow_redirects=False)
+    return client_of(app, monkeypatch, lead_token=TOKEN)
 
 
 @pytest.mark.parametrize("figure", [*FIGURES, "decisions/1"])

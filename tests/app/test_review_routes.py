@@ -2,26 +2,18 @@
 
 import gzip
 import json
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import nibabel as nib
 import numpy as np
 import pytest
-from fastapi import FastAPI
-from monailabel.endpoints import datastore as stock_datastore, info as stock_info
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # starlette names a class of anyio by its old name
-    from fastapi.testclient import TestClient
-
-from fair_strategy.config import HostSettings
-from fair_strategy.host import server, uploads
+from fair_strategy.host import uploads
 from fair_strategy.store import cases, plans
 from fair_strategy.workflows.planning import make_plans
 from fair_strategy.workflows.scoring import score_study
 from tests.app import cohorts
-from tests.app.in_process import brought_up
+from tests.app.in_process import brought_up, client_of
 from tests.app.test_server import answer, perfect
 
 PERSONAL = ["/reader/skip", "/reader/exclude", "/reader/reopen"]
@@ -40,17 +32,6 @@ def made_app(folder):
     # Every scan that has a score is an audit slot.
     conf = {"audit_every": "1", "quota_batch": "0", "validation_per_group": "0"}
     return brought_up(folder, **conf)
-
-
-def client_of(app, monkeypatch):
-    modules = [f"fair_strategy.host.routes.{name}" for name in ("reader", "review", "work")]
-    for module in (*modules, stock_datastore.__name__, stock_info.__name__):
-        monkeypatch.setattr(f"{module}.app_instance", lambda: app)
-    web = FastAPI()
-    web.include_router(stock_info.router)
-    web.include_router(stock_datastore.router)
-    server.attach(web, HostSettings(allow_remote=True))
-    return TestClient(web)
 
 
 @pytest.fixture

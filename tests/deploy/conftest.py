@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.app import cohorts, serving
+from tests.app.conftest import study  # noqa: F401
 from tests.app.serving import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,13 +4,14 @@ import logging
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from monailabel.interfaces.utils.app import app_instance
 
 from fair_strategy.data.bids import check_id
 from fair_strategy.host.errors import readable_errors
 from fair_strategy.host.lead import TOP, access_of
 from fair_strategy.host.routes.lead import require_lead
+from fair_strategy.host.routes.routing import Refusal, SentenceRoute
 from fair_strategy.workflows.overview import (
     agreement,
     counts,
@@ -36,11 +37,13 @@ from fair_strategy.workflows.study import Study
 
 log = logging.getLogger(__name__)
 
+DecisionId = Annotated[int, Path(ge=1, le=2**63 - 1, description="as a list of decisions has it")]
 router = APIRouter(
     prefix=f"{TOP}/api",
     tags=["Fairness"],
     dependencies=[Depends(require_lead)],
-    responses={401: {"description": "not the study lead"}},
+    responses={401: {"model": Refusal, "description": "not the study lead"}},
+    route_class=SentenceRoute,
 )
 
 
@@ -116,14 +119,14 @@ def get_decisions(
 
 
 @router.get("/decisions/{decision_id}")
-def get_decision(study: StudyServed, decision_id: int) -> DecisionRecord:
+def get_decision(study: StudyServed, decision_id: DecisionId) -> DecisionRecord:
     """One decision: candidates, scores, weights, seed."""
     with readable_errors():
         return decisions.decision(study, decision_id)
 
 
 @router.post("/decisions/{decision_id}/replay")
-def replay_decision(study: StudyServed, decision_id: int) -> Replay:
+def replay_decision(study: StudyServed, decision_id: DecisionId) -> Replay:
     """Rebuild the plan of a decision from its stored inputs, and compare."""
     with readable_errors():
         return decisions.replayed(study, decision_id)

@@ -14,7 +14,9 @@ from fair_strategy.workflows.simulation.analysis_tables import Tables, read_tabl
 from fair_strategy.workflows.simulation.figures import draw_figures
 from fair_strategy.workflows.simulation.report_html import html_page
 from fair_strategy.workflows.simulation.report_markdown import markdown_page
-from fair_strategy.workflows.simulation.report_text import facts, readings, tables
+from fair_strategy.workflows.simulation.report_readings import readings
+from fair_strategy.workflows.simulation.report_tables import tables
+from fair_strategy.workflows.simulation.report_text import facts
 
 HEADLINE = (
     *("arm", "seeds", "n_labelled", "gap", "excess"),

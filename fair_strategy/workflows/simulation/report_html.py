@@ -13,7 +13,8 @@ from fair_strategy.workflows.reporting.html import (
     table_html,
 )
 from fair_strategy.workflows.reporting.text import Table
-from fair_strategy.workflows.simulation.report_text import LIMITS, METHOD, Reading
+from fair_strategy.workflows.simulation.report_readings import Reading
+from fair_strategy.workflows.simulation.report_text import LIMITS, METHOD
 
 TITLE = "Fair active learning: what the simulation found"
 LEAD = (

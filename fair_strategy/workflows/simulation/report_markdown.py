@@ -10,7 +10,8 @@ from fair_strategy.workflows.reporting.markdown import (
 )
 from fair_strategy.workflows.reporting.text import Table
 from fair_strategy.workflows.simulation.report_html import LEAD
-from fair_strategy.workflows.simulation.report_text import LIMITS, METHOD, Reading
+from fair_strategy.workflows.simulation.report_readings import Reading
+from fair_strategy.workflows.simulation.report_text import LIMITS, METHOD
 
 
 def markdown_page(

@@ -173,7 +173,7 @@ def test_the_objective_changes_the_model_and_one_subgroup_does_not(tmp_path, sta
 
 def test_the_best_validated_state_is_published_not_the_last(tmp_path, start, monkeypatch):
     scores = iter([[0.9], [0.4]])
-    monkeypatch.setattr("fair_strategy.learning.training.evaluate", lambda *_: next(scores))
+    monkeypatch.setattr("fair_strategy.learning.validation.evaluate", lambda *_: next(scores))
     result = train(
         cases(2), cases(1, first=20), settings=SETTINGS, start_from=start, out_dir=tmp_path
     )
