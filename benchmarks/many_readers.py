@@ -1,6 +1,6 @@
 """How fast Next Sample and Submit are with 1 to 20 readers at once, and whether leases hold.
 
-    python benchmarks/many_readers.py [--scans 150] [--readers 1 2 5 10 20] [--out PAGE]
+    python benchmarks/many_readers.py [--scans 120] [--readers 1 2 5 10 20] [--out PAGE]
 
 For each number of readers a server of its own is started on a study of tiny scans, and all of them
 are read by the stock client, a thread a reader, without a pause between two requests: of ten scans
@@ -55,7 +55,7 @@ class Level:
 def main() -> int:
     """Exit status: 1 if a scan was given twice or lost, or a label was not kept."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--scans", type=int, default=150)
+    parser.add_argument("--scans", type=int, default=120)
     parser.add_argument("--readers", type=int, nargs="+", default=[1, 2, 5, 10, 20])
     parser.add_argument("--out", type=Path, help="page whose table is replaced")
     asked = parser.parse_args()

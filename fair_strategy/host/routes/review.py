@@ -181,14 +181,18 @@ def delete_draft(
     return replies.Discarded(image=image, discarded=gone)
 
 
-@router.get("/label", response_class=FileResponse)
+@router.get(
+    "/label",
+    response_class=Response,
+    responses={200: {"content": {"application/gzip": {}}}, 404: {"description": "no label"}},
+)
 def own_label(image: Image = "", client_id: Client = "", user: User = MAY_READ) -> FileResponse:
     """The label of the scan that this reader has submitted; nobody else's."""
     with _asked(image) as study:
         path = own_label_file(study, image, _person(client_id, user))
     if path is None:
         raise HTTPException(404, f"{image}: you have submitted no label of this scan")
-    return FileResponse(path, filename=f"{image}.nii.gz")
+    return FileResponse(path, filename=f"{image}.nii.gz", media_type="application/gzip")
 
 
 @router.get("/draft/info")
