@@ -32,6 +32,7 @@ Estimator = Literal["validation", "labelled", "prequential", "cross_validated"]
 Reduction = Literal["mean", "sum", "per_boundary"]
 Region = Literal["roi", "volume"]
 ObjectiveName = Literal["erm", "balanced", "group_dro"]
+ConsensusName = Literal["staple", "majority"]
 
 LABEL_DERIVED = ("enhancing_volume",)
 """Features that only the label of a case tells: for audits, never for selection."""
@@ -132,6 +133,15 @@ class StudySettings(_Settings):
     )
     lease_minutes: float = Field(default=60.0, gt=0, description="how long a scan is held")
     skip_minutes: float = Field(default=120.0, ge=0, description="how long a skipped scan rests")
+    readers_per_case: int = Field(
+        default=1,
+        ge=1,
+        le=20,
+        description="so many different readers label each scan, blind to each other",
+    )
+    consensus: ConsensusName = Field(
+        default="staple", description="from several readers' labels to the final one"
+    )
     dicom_filter: Filter = Field(
         default=(("Modality", "MR"),),
         description="which series of a PACS belong to the study: Keyword=value, several with "

@@ -7,6 +7,7 @@ from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC, User
 
 from fair_strategy.host.access import caller_of
+from fair_strategy.store.readings import CONSENSUS
 from fair_strategy.workflows.desk import SHARED_CLIENT
 from fair_strategy.workflows.intake import IMPORTER
 
@@ -17,11 +18,11 @@ def checked_client(client_id: object) -> str:
     """The client's id as text, without blanks around it; that of stock Slicer where none is sent.
 
     Raises:
-        ValueError: if it is too long or not printable, or is the id that masks found in the folder
-            are stored under.
+        ValueError: if it is too long or not printable, or is an id that this study itself stores
+            labels under.
     """
     text = str(client_id or "").strip() or SHARED_CLIENT
-    if text == IMPORTER:
+    if text in (IMPORTER, CONSENSUS):
         raise ValueError(f"client_id {text!r} is reserved; choose another one")
     if len(text) > LONGEST or not text.isprintable():
         raise ValueError(f"client_id: expected 1 to {LONGEST} printable characters; shorten it")

@@ -24,8 +24,9 @@ from fair_strategy.host.clients import checked_client
 from fair_strategy.host.errors import readable_errors
 from fair_strategy.host.revision import Revision
 from fair_strategy.host.uploads import place_scan, suffix_of
-from fair_strategy.store import cases
+from fair_strategy.store import cases, readings
 from fair_strategy.store.cases import CaseRecord, LabelRecord
+from fair_strategy.store.errors import UnknownCaseError
 from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows import desk
 from fair_strategy.workflows.intake import refresh
@@ -152,7 +153,8 @@ class StudyDatastore(Datastore):
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         """Tag -> label id (that of the scan) for every label of a scan."""
-        tags = [r.tag for r in cases.labels(self.study.store) if r.case_id == image_id]
+        found = [r.tag for r in cases.labels(self.study.store) if r.case_id == image_id]
+        tags = [tag for tag in found if not self._hidden(image_id, tag)]
         return dict.fromkeys([*tags, *([ORIGINAL] if self._predicted(image_id) else [])], image_id)
 
     def get_label_by_image_id(self, image_id: str, tag: str) -> str:
@@ -173,7 +175,7 @@ class StudyDatastore(Datastore):
             if label_tag in made:
                 path = made[label_tag](self.study, label_id)
                 return str(path) if path else ""
-            record = cases.label(self.study.store, label_id, label_tag)
+            record = self._label(label_id, label_tag)
         except LookupError:
             return ""
         return str(record.path) if record and record.path.exists() else ""
@@ -182,7 +184,7 @@ class StudyDatastore(Datastore):
         """What was stored with a label; empty if there is none."""
         if label_tag == ORIGINAL:
             return _original_info(label_id) if self._predicted(label_id) else {}
-        record = cases.label(self.study.store, label_id, label_tag)
+        record = self._label(label_id, label_tag)
         return _label_info(record) if record else {}
 
     def save_label(
@@ -210,19 +212,26 @@ class StudyDatastore(Datastore):
         return image_id
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Take a label out of the study; its file moves into the state directory."""
+        """Take a label out of the study; its file moves into the state directory.
+
+        With the final label of a scan that several have read go their readings, so that it is read
+        again; with one reading goes the final label that was made of it.
+        """
         record = cases.label(self.study.store, label_id, label_tag)
         if record is None:
             raise HTTPException(404, f"{label_id!r} has no label {label_tag!r}")
-        cases.delete_label(self.study.store, label_id, label_tag)
-        if record.path.exists():
-            kept = self.study.state_dir / "removed"
-            kept.mkdir(exist_ok=True)
-            shutil.move(record.path, kept / f"{time.time_ns()}_{record.path.name}")
+        for each in [record, *self._made_with(record)]:
+            cases.delete_label(self.study.store, label_id, each.tag)
+            if each.path.exists():
+                kept = self.study.state_dir / "removed"
+                kept.mkdir(exist_ok=True)
+                shutil.move(each.path, kept / f"{time.time_ns()}_{each.path.name}")
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         """Merge keys into a label's info."""
         with readable_errors():
+            if self._hidden(label_id, label_tag):
+                raise UnknownCaseError(f"case {label_id!r} has no label {label_tag!r}")
             cases.update_label_info(self.study.store, label_id, label_tag, info)
 
     # ------------------------------------------------------------------ all of it
@@ -261,7 +270,8 @@ class StudyDatastore(Datastore):
         present = set(self.list_images())
         by_tag: dict[str, set[str]] = {}
         for record in cases.labels(self.study.store):
-            by_tag.setdefault(record.tag, set()).add(record.case_id)
+            if not readings.is_reading_tag(record.tag):
+                by_tag.setdefault(record.tag, set()).add(record.case_id)
         tags = {tag: len(found & present) for tag, found in by_tag.items()}
         tags[ORIGINAL] = len(self._predictions() & present)
         return {
@@ -273,7 +283,10 @@ class StudyDatastore(Datastore):
     def json(self) -> dict[str, Any]:
         """The whole datastore in the stock shape, which Slicer reads."""
         labels: dict[str, dict[str, Any]] = {}
+        blind = readings.blind_cases(self.study.store, now=time.monotonic())
         for record in cases.labels(self.study.store):
+            if record.case_id in blind and _is_of_readers(record.tag):
+                continue
             described = {"ext": suffix_of(record.path.name), "info": _label_info(record)}
             labels.setdefault(record.case_id, {})[record.tag] = described
         for case_id in self._predictions():
@@ -310,6 +323,23 @@ class StudyDatastore(Datastore):
                 "personal attributes; they belong into participants.tsv"
             )
 
+    def _label(self, case_id: str, tag: str) -> LabelRecord | None:
+        return None if self._hidden(case_id, tag) else cases.label(self.study.store, case_id, tag)
+
+    def _hidden(self, case_id: str, tag: str) -> bool:
+        """Whether a label would show one reader what another made of a scan that is still open."""
+        return _is_of_readers(tag) and readings.is_blind(
+            self.study.store, case_id, now=time.monotonic()
+        )
+
+    def _made_with(self, record: LabelRecord) -> list[LabelRecord]:
+        """What cannot stay once a label is taken out."""
+        if record.tag == FINAL:
+            return readings.readings(self.study.store, record.case_id)
+        final = cases.label(self.study.store, record.case_id)
+        made = final is not None and final.client_id == readings.CONSENSUS
+        return [final] if final and made and readings.is_reading_tag(record.tag) else []
+
     def _present(self) -> list[CaseRecord]:
         return [c for c in cases.cases(self.study.store) if c.present]
 
@@ -318,6 +348,10 @@ class StudyDatastore(Datastore):
 
     def _predicted(self, case_id: str) -> bool:
         return case_id in self._predictions()
+
+
+def _is_of_readers(tag: str) -> bool:
+    return tag == FINAL or readings.is_reading_tag(tag)
 
 
 def _name(study: Study) -> str:

@@ -31,12 +31,12 @@ from fair_strategy.data.cohort import CohortError
 from fair_strategy.host.network_output import ACTIVATIONS, Activation, predict_with
 from fair_strategy.host.sentences import sentence
 from fair_strategy.host.strategies import PlannedStrategy, StudyScoring
-from fair_strategy.host.worker import exclusive
 from fair_strategy.metrics.overlap import dice
 from fair_strategy.store import cases, plans, scores
 from fair_strategy.store.cases import LabelRecord
 from fair_strategy.store.scores import ComparisonRecord, ModelRecord, ScoreRecord
 from fair_strategy.workflows.assessment import assess
+from fair_strategy.workflows.exclusive import exclusive
 from fair_strategy.workflows.planning import make_plans, plan_is_stale
 from fair_strategy.workflows.study import Study, StudyError, default_state_dir, open_study
 
@@ -259,6 +259,11 @@ def _open(images_dir: Path, conf: Mapping[str, Any], segment: BasicInferTask) ->
         raise ValueError(
             f"option 'estimator': expected one of {', '.join(ESTIMATORS)} in an app that trains by "
             f"itself, got {settings.estimator!r}"
+        )
+    if settings.readers_per_case != 1:
+        raise ValueError(
+            "option 'readers_per_case': expected 1 in an app whose own datastore keeps one label a "
+            f"scan, got {settings.readers_per_case}"
         )
     host = {k: v for k, v in conf.items() if k == "state_dir"}
     state = parse_settings(HostSettings, host).state_dir

@@ -22,6 +22,7 @@ from fair_strategy.host.watcher import Watcher
 from fair_strategy.store import ServerRunning, plans
 from fair_strategy.store.database import StateLock, backup, hold
 from fair_strategy.workflows.desk import pending_work
+from fair_strategy.workflows.double_reading import settle_all
 from fair_strategy.workflows.intake import prepare, refresh
 from fair_strategy.workflows.planning import ALWAYS_MADE, make_plans
 from fair_strategy.workflows.study import Study
@@ -56,6 +57,7 @@ def bring_up(study: Study) -> None:
         with suppress(CohortError):  # said by `prepare`; the loop plans once the table is mended
             make_plans(study)
     plans.renew_all(study.store, now=time.monotonic(), lease_s=60.0 * study.settings.lease_minutes)
+    settle_all(study)  # fewer readers a scan than before may be enough now
 
 
 def attach(app: FastAPI, settings: HostSettings) -> None:

@@ -6,18 +6,17 @@ are ids and counts; the last line is for the server's log: JSON, or what went wr
 """
 
 import argparse
-import fcntl
 import json
 import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fair_strategy.host.sentences import EXPECTED, sentence
+from fair_strategy.workflows.exclusive import exclusive
 from fair_strategy.workflows.study import Study, open_study
 
 log = logging.getLogger(__name__)
@@ -43,10 +42,12 @@ def score(study: Study) -> dict[str, Any]:
 
 
 def compare(study: Study) -> dict[str, Any]:
-    """Compare submitted labels with what their readers saw."""
+    """Make the final labels that are due of several readers', then compare labels."""
+    from fair_strategy.workflows.double_reading import settle_all
     from fair_strategy.workflows.performance import compare_labels
 
-    return {"compared": compare_labels(study)}
+    settled = settle_all(study)
+    return {"compared": compare_labels(study), "settled": settled}
 
 
 def plan(study: Study) -> dict[str, Any]:
@@ -71,17 +72,6 @@ def train(study: Study, *, steps: int | None = None) -> dict[str, Any]:
         except (*EXPECTED, OSError) as error:
             log.error("the model was not audited: %s", sentence(error))
     return {key: statistics[key] for key in ("best_metric", "training_cases") if key in statistics}
-
-
-@contextmanager
-def exclusive(state_dir: Path, what: str) -> Iterator[None]:
-    """Wait until nobody else on this machine does the same piece of work on this study."""
-    descriptor = os.open(state_dir / f"{what}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def arguments_for(study: Study, verb: str) -> list[str]:

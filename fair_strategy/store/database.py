@@ -25,6 +25,24 @@ SCHEMA_VERSION = len(MIGRATIONS)
 _inherited: list[sqlite3.Connection] = []
 
 
+# A thread that finds SQLite's lock taken sleeps for up to 0.1 s and looks again, and whoever comes
+# meanwhile goes before it. Threads of one process queue up here instead.
+_turns: dict[Path, threading.Lock] = {}
+# A lock that another thread held when the process forked would be held for ever.
+os.register_at_fork(after_in_child=_turns.clear)
+
+
+@contextmanager
+def _turn(path: Path, timeout_s: float) -> Iterator[None]:
+    lock = _turns.setdefault(path, threading.Lock())
+    if not lock.acquire(timeout=timeout_s):
+        raise sqlite3.OperationalError("database is locked")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class Store:
     """A path to a prepared database and, for each process and thread, a connection to it.
 
@@ -88,13 +106,14 @@ class Store:
         connection = self.read()
         if connection.in_transaction:
             raise RuntimeError("a transaction is already open in this thread; pass its connection")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            _roll_back(connection)
-            raise
+        with _turn(self.path, self.busy_timeout_s):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                _roll_back(connection)
+                raise
 
     def close(self) -> None:
         """Close this thread's connection; the next use opens another."""

@@ -8,7 +8,7 @@ from fair_strategy.store.database import Store
 # Everything about a case but its place in plans, by which the decisions on others are replayed.
 _TABLES = (
     "leases", "seen_models", "skips", "skip_reasons", "reveals", "label_work", "comparisons",
-    "scores", "labels", "archive_series", "sent_labels",
+    "scores", "labels", "readings", "agreements", "archive_series", "sent_labels",
 )  # fmt: skip
 
 

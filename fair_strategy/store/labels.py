@@ -61,35 +61,42 @@ def save_label(
         UnknownCaseError: if the case was never added.
     """
     with store.transaction() as connection:
-        _require_case(connection, record.case_id)
+        require_case(connection, record.case_id)
         if by_reader and record.tag == FINAL:
             add_work(
                 connection,
                 record.case_id,
                 record.digest,
+                tag=record.tag,
                 client_id=record.client_id,
                 edited_mm3=edited_mm3,
                 created_at=record.created_at,
             )
-        connection.execute(
-            "INSERT OR REPLACE INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                record.case_id,
-                record.tag,
-                str(record.path),
-                to_json(record.info),
-                record.client_id,
-                record.created_at,
-                record.digest,
-                record.seen_model,
-            ),
-        )
+        write_label(connection, record)
         if record.tag == FINAL:
             connection.execute("DELETE FROM leases WHERE case_id = ?", (record.case_id,))
             refresh_open(connection, [record.case_id])
 
 
-def _require_case(connection: sqlite3.Connection, case_id: str) -> None:
+def write_label(connection: sqlite3.Connection, record: LabelRecord) -> None:
+    """The row of a label, inside a transaction."""
+    connection.execute(
+        "INSERT OR REPLACE INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            record.case_id,
+            record.tag,
+            str(record.path),
+            to_json(record.info),
+            record.client_id,
+            record.created_at,
+            record.digest,
+            record.seen_model,
+        ),
+    )
+
+
+def require_case(connection: sqlite3.Connection, case_id: str) -> None:
+    """UnknownCaseError if the case was never added."""
     if connection.execute("SELECT 1 FROM cases WHERE case_id = ?", (case_id,)).fetchone() is None:
         raise UnknownCaseError(f"there is no case {case_id!r} in this study")
 
@@ -101,7 +108,7 @@ def label(store: Store, case_id: str, tag: str = FINAL) -> LabelRecord | None:
         .execute("SELECT * FROM labels WHERE case_id = ? AND tag = ?", (case_id, tag))
         .fetchone()
     )
-    return None if row is None else _record(row)
+    return None if row is None else label_record(row)
 
 
 def labels(store: Store, tag: str | None = None) -> list[LabelRecord]:
@@ -109,10 +116,11 @@ def labels(store: Store, tag: str | None = None) -> list[LabelRecord]:
     rows = store.read().execute(
         "SELECT * FROM labels WHERE tag = coalesce(?, tag) ORDER BY case_id, tag", (tag,)
     )
-    return [_record(row) for row in rows]
+    return [label_record(row) for row in rows]
 
 
-def _record(row: sqlite3.Row) -> LabelRecord:
+def label_record(row: sqlite3.Row) -> LabelRecord:
+    """A label from all columns of its row."""
     fields = dict(row)
     return LabelRecord(
         **fields | {"path": Path(fields["path"]), "info": json.loads(fields["info"])}
@@ -122,12 +130,21 @@ def _record(row: sqlite3.Row) -> LabelRecord:
 def delete_label(store: Store, case_id: str, tag: str) -> bool:
     """Remove the row, not the file; False if there was none.
 
-    Without its final label a case opens again in the plans that list it.
+    Without its final label a case opens again in the plans that list it, unless as many readers as
+    are asked for have read it: then the final label is due to be made again. How far readers agree
+    is forgotten with the reading of one of them.
     """
     with store.transaction() as connection:
         done = connection.execute(
             "DELETE FROM labels WHERE case_id = ? AND tag = ?", (case_id, tag)
         ).rowcount
+        was_read = connection.execute(
+            "DELETE FROM readings WHERE case_id = ? AND tag = ?", (case_id, tag)
+        ).rowcount
+        if was_read:
+            connection.execute("DELETE FROM agreements WHERE case_id = ?", (case_id,))
+        if was_read or tag == FINAL:
+            connection.execute("UPDATE readings SET settled = 0 WHERE case_id = ?", (case_id,))
         refresh_open(connection, [case_id])
     return done == 1
 

@@ -6,7 +6,7 @@ That clock restarts with the machine: call `renew_all` when the server starts.
 
 import sqlite3
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fair_strategy.store.database import Store
 from fair_strategy.store.encoding import null_to_nan
@@ -21,6 +21,7 @@ class Taken:
     Attributes:
         percentile: of its uncertainty in the plan's pool, [0, 100]; NaN if unscored.
         model: checksum behind the plan; None if the strategy needs no scores.
+        started: others have read it already; plan and position are those of the first of them.
     """
 
     case_id: str
@@ -31,6 +32,7 @@ class Taken:
     model: str | None
     strategy: str
     decision_id: int
+    started: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,10 @@ def take_next(
 ) -> Taken | None:
     """Hand out the first open case of the strategy's newest plan that nobody holds.
 
+    No client gets a case that it has read for several. One that others have read before comes
+    first, on the plan row that gave it to the first of them: so all readers of a case see as much
+    of its prediction, and whether it was drawn at random does not change with a new plan.
+
     Lease and decision are one transaction, so no two clients get the same case. A client that
     still holds a case and asks again skips it: it goes back to the others at once and to this
     client after `skip_s`. If only cases in that pause are left for the client, it gets the one
@@ -93,10 +99,12 @@ def take_next(
         # What an expired lease tells (decision, model seen) has rows of its own.
         connection.execute("DELETE FROM leases WHERE expires_at <= ?", (now,))
         connection.execute("DELETE FROM skips WHERE until <= ?", (now,))
-        row = _first_free(connection, strategy, client_id)
+        started = connection.execute(_STARTED_ROWS, {"client": client_id}).fetchone()
+        row = started or _first_free(connection, strategy, client_id)
         if row is None:
             return None
-        return _hand_out(connection, row, client_id, expires_at=now + lease_s)
+        taken = _hand_out(connection, row, client_id, expires_at=now + lease_s)
+        return replace(taken, started=started is not None)
 
 
 def _skip_held(
@@ -119,7 +127,23 @@ _FREE_ROWS = """SELECT plan_rows.*, plans.model, plans.strategy
     {join} skips ON skips.client_id = :client AND skips.case_id = plan_rows.case_id
     WHERE plan_id = (SELECT max(plan_id) FROM plans WHERE strategy = :strategy) AND open = 1
     AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.case_id = plan_rows.case_id)
+    AND NOT EXISTS (SELECT 1 FROM readings
+        WHERE readings.case_id = plan_rows.case_id AND readings.client_id = :client)
     """
+
+# A reading without a handout (submitted by hand) brings its case forward in no way.
+_STARTED_ROWS = """SELECT plan_rows.*, plans.model, plans.strategy
+    FROM readings JOIN decisions ON decision_id = (SELECT max(decision_id) FROM decisions AS own
+        WHERE own.case_id = readings.case_id AND own.client_id = readings.client_id)
+    JOIN plans USING (plan_id) JOIN plan_rows USING (plan_id, position)
+    WHERE settled = 0
+    AND NOT EXISTS (SELECT 1 FROM readings AS own
+        WHERE own.case_id = readings.case_id AND own.client_id = :client)
+    AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.case_id = readings.case_id)
+    AND NOT EXISTS (SELECT 1 FROM skips
+        WHERE skips.client_id = :client AND skips.case_id = readings.case_id)
+    AND EXISTS (SELECT 1 FROM open_cases WHERE open_cases.case_id = readings.case_id)
+    ORDER BY readings.rowid LIMIT 1"""
 
 
 def _first_free(

@@ -165,4 +165,48 @@ _ARCHIVE = (
         PRIMARY KEY (case_id, created_at))""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FEATURES, _READERS, _ARCHIVE)
+# Several readers a case: which label is whose, and how far they agree. A reading is settled once
+# the final label was made of it. Two readers may send the same mask: work is kept by reader, too.
+_SEVERAL = (
+    """CREATE TABLE readings (
+        case_id TEXT NOT NULL REFERENCES cases,
+        client_id TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        settled INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (case_id, client_id))""",
+    "CREATE INDEX readings_unsettled ON readings (case_id) WHERE settled = 0",
+    """CREATE TABLE agreements (
+        case_id TEXT NOT NULL REFERENCES cases,
+        first_client TEXT NOT NULL,
+        second_client TEXT NOT NULL,
+        dice REAL,
+        surface_distance_mm REAL,
+        created_at REAL NOT NULL,
+        PRIMARY KEY (case_id, first_client, second_client))""",
+    """CREATE TABLE label_work_by_reader (
+        case_id TEXT NOT NULL REFERENCES cases,
+        label_digest TEXT NOT NULL,
+        client_id TEXT NOT NULL,
+        seconds REAL,
+        edited_mm3 REAL,
+        created_at REAL NOT NULL,
+        revealed INTEGER,
+        PRIMARY KEY (case_id, label_digest, client_id))""",
+    """INSERT INTO label_work_by_reader
+        SELECT case_id, label_digest, client_id, seconds, edited_mm3, created_at, revealed
+        FROM label_work""",
+    "DROP TABLE label_work",
+    "ALTER TABLE label_work_by_reader RENAME TO label_work",
+    "DROP VIEW open_cases",
+    # Once so many have read a case, it waits for its final label, which is made of theirs.
+    """CREATE VIEW open_cases AS
+        SELECT case_id FROM cases
+        WHERE present = 1 AND unreadable IS NULL AND excluded IS NULL
+        AND NOT EXISTS (SELECT 1 FROM labels
+            WHERE labels.case_id = cases.case_id AND labels.tag = 'final')
+        AND (SELECT count(*) FROM readings WHERE readings.case_id = cases.case_id) < coalesce(
+            (SELECT json_extract(json, '$.readers_per_case') FROM settings
+            ORDER BY version DESC LIMIT 1), 1)""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FEATURES, _READERS, _ARCHIVE, _SEVERAL)

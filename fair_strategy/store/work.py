@@ -10,7 +10,7 @@ from fair_strategy.store.reveals import revealed_within
 
 @dataclass(frozen=True)
 class WorkRecord:
-    """The work behind one final label; case and digest are its key.
+    """The work behind one label of a reader; case, digest and client are its key.
 
     Attributes:
         label_digest: that of the label.
@@ -45,10 +45,10 @@ class SkipRecord:
 
 _ADD_WORK = """INSERT INTO label_work
     (case_id, label_digest, client_id, seconds, edited_mm3, created_at, revealed)
-    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (case_id, label_digest) DO UPDATE SET
-        seconds = CASE WHEN client_id = excluded.client_id AND seconds IS NOT NULL
+    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (case_id, label_digest, client_id) DO UPDATE SET
+        seconds = CASE WHEN seconds IS NOT NULL
             THEN seconds + coalesce(excluded.seconds, 0) ELSE excluded.seconds END,
-        client_id = excluded.client_id, edited_mm3 = excluded.edited_mm3,
+        edited_mm3 = excluded.edited_mm3,
         created_at = excluded.created_at, revealed = excluded.revealed"""
 
 
@@ -57,18 +57,19 @@ def add_work(
     case_id: str,
     label_digest: str,
     *,
+    tag: str,
     client_id: str,
     edited_mm3: float | None,
     created_at: float,
 ) -> None:
-    """Add the row of a final label, before the label itself replaces the one of before."""
+    """Add the row of a reader's label, before the label itself replaces the one of before."""
     connection.execute(
         _ADD_WORK,
         (
             case_id,
             label_digest,
             client_id,
-            _seconds(connection, case_id, client_id, until=created_at),
+            _seconds(connection, case_id, client_id, tag=tag, until=created_at),
             edited_mm3,
             created_at,
             revealed_within(connection, case_id, client_id),
@@ -77,25 +78,34 @@ def add_work(
 
 
 def _seconds(
-    connection: sqlite3.Connection, case_id: str, client_id: str, *, until: float
+    connection: sqlite3.Connection, case_id: str, client_id: str, *, tag: str, until: float
 ) -> float | None:
     handed = handout_within(connection, case_id, client_id)
     if handed is None:
         return None
     row = connection.execute(
-        "SELECT 1 FROM labels WHERE case_id = ? AND tag = 'final' AND created_at > ?",
-        (case_id, handed.created_at),
+        "SELECT 1 FROM labels WHERE case_id = ? AND tag = ? AND created_at > ?",
+        (case_id, tag, handed.created_at),
     ).fetchone()
     # A label since the handout: that one took the time. A negative time: the clock was set back.
     return until - handed.created_at if row is None and until >= handed.created_at else None
 
 
 def work(store: Store, *, superseded: bool = False) -> list[WorkRecord]:
-    """The work behind today's final labels, oldest first; with that of replaced ones if asked."""
+    """The work behind today's labels of readers, final or one of several, oldest first.
+
+    A final label that was made of several has a row too, without time and volume.
+
+    Args:
+        store: the study's store.
+        superseded: with the work behind labels that were replaced or deleted.
+    """
     rows = store.read().execute(
         """SELECT label_work.* FROM label_work WHERE :all OR EXISTS (
             SELECT 1 FROM labels WHERE labels.case_id = label_work.case_id
-            AND tag = 'final' AND digest = label_digest)
+            AND digest = label_digest AND labels.client_id = label_work.client_id
+            AND (tag = 'final' OR EXISTS (SELECT 1 FROM readings
+                WHERE readings.case_id = labels.case_id AND readings.tag = labels.tag)))
         ORDER BY created_at, case_id""",
         {"all": superseded},
     )
@@ -124,7 +134,7 @@ def skip_reasons(store: Store) -> list[SkipRecord]:
 
 
 def progress(store: Store, client_id: str) -> tuple[int, int, int]:
-    """How many cases are labelled, how many are still open, and how many labels are a client's."""
+    """How many cases are labelled, how many are still open, and how many a client has labelled."""
     row = (
         store.read()
         .execute(
@@ -132,8 +142,10 @@ def progress(store: Store, client_id: str) -> tuple[int, int, int]:
             (SELECT count(*) FROM labels JOIN cases USING (case_id)
                 WHERE tag = 'final' AND present = 1 AND excluded IS NULL),
             (SELECT count(*) FROM open_cases),
-            (SELECT count(*) FROM labels WHERE tag = 'final' AND client_id = ?)""",
-            (client_id,),
+            (SELECT count(*) FROM (
+                SELECT case_id FROM labels WHERE tag = 'final' AND client_id = :client
+                UNION SELECT case_id FROM readings WHERE client_id = :client))""",
+            {"client": client_id},
         )
         .fetchone()
     )

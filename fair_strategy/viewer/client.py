@@ -150,6 +150,10 @@ class ReviewClient:
         """Download a label (`original` is the pre-segmentation); None where there is none."""
         return self._file_or_none("/datastore/label", {"label": case_id, "tag": tag}, folder, tag)
 
+    def own_label(self, case_id: str, folder: Path) -> Path | None:
+        """Download what this reader submitted; None where there is nothing."""
+        return self._file_or_none("/reader/label", self._mine(case_id), folder, "own")
+
     def entropy(self, case_id: str, folder: Path) -> Path | None:
         """Download the entropy map; None where there is none."""
         asked = {"image": case_id, "extension": ".nii.gz"}

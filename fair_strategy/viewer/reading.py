@@ -284,5 +284,5 @@ def _peaks(client: ReviewClient, case_id: str) -> Peaks:
 
 def _start(client: ReviewClient, case: Case, folder: Path, hide: bool) -> Path | None:
     """What a reader starts from: their own label, else the model's where it is not hidden."""
-    own = client.label(case.id, "final", folder) if case.submitted else None
+    own = client.own_label(case.id, folder) if case.submitted else None
     return own if own or hide else client.label(case.id, "original", folder)

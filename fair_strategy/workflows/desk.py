@@ -16,11 +16,12 @@ from fair_strategy.acquisition.strategies import NEEDS_SCORES
 from fair_strategy.data.cohort import CohortError
 from fair_strategy.data.grids import spacing_mm
 from fair_strategy.data.volumes import write_image, write_mask
-from fair_strategy.store import cases, plans, predictions, scores
+from fair_strategy.store import cases, plans, predictions, readings, scores
 from fair_strategy.store.cases import LabelRecord
 from fair_strategy.store.encoding import number_or_null
 from fair_strategy.store.plans import Taken
 from fair_strategy.store.predictions import StoredPrediction, full_entropy, full_mask
+from fair_strategy.workflows.double_reading import due_cases, is_read_by_several, settle
 from fair_strategy.workflows.drafts import discard_draft
 from fair_strategy.workflows.intake import checked_mask, store_mask
 from fair_strategy.workflows.planning import ALWAYS_MADE, plan_is_stale, refusal
@@ -30,6 +31,10 @@ from fair_strategy.workflows.study import LABEL, Study, StudyError
 
 log = logging.getLogger(__name__)
 
+NAMES_NEEDED = (
+    "each scan of this study is read by several readers, who are told apart by their names: "
+    "choose a client id of your own, and ask or submit again"
+)
 SHARED_CLIENT = "user-xyz"
 """The id that stock Slicer sends for everybody: clicking again under it releases nothing."""
 
@@ -69,12 +74,14 @@ def next_case(
         client_id: who asks; asking again skips the scan that this client holds.
         now: monotonic time, s.
     Raises:
-        StudyError: for an unknown strategy, for one that needs other settings, or if no plan could
-            be made yet.
+        StudyError: for an unknown strategy, for one that needs other settings, if no plan could
+            be made yet, or without a name in a study that has scans read by several.
     """
     why_not = refusal(strategy, study.settings)
     if why_not:
         raise StudyError(why_not)
+    if study.settings.readers_per_case > 1 and _is_shared(client_id):
+        raise StudyError(NAMES_NEEDED)
     now = time.monotonic() if now is None else now
     taken = _take(study, strategy, client_id, now)
     if taken is None and strategy != ALWAYS_MADE:
@@ -103,14 +110,24 @@ def submit(
 ) -> LabelRecord:
     """Take a reader's mask: check it, write it by rename, commit its row; the lease is over.
 
+    Where a scan is read by several, a final label is this reader's reading; it replaces their own
+    of before, and nobody else's. With the last one that is needed the final label is made.
+
     With the row goes what the label cost: time, and how much of the prediction was changed. That
     is counted here, from the arrays at hand, and not later: the prediction may be gone by then.
     The reader's draft of the scan is gone, too.
 
     Raises:
         UnknownCaseError: for an unknown case.
-        ValueError: if grid or values are not those of one mask of this scan; nothing is changed.
+        ValueError: if grid or values are not those of one mask of this scan, if the tag is that of
+            somebody's readings, or if it does not say whose reading it is; nothing is changed.
     """
+    several = tag == cases.FINAL and is_read_by_several(study, case_id)
+    if several and _is_shared(client_id):
+        raise StudyError(NAMES_NEEDED)
+    if readings.is_reading_tag(tag):
+        raise StudyError(f"tag {tag!r} is for one reader's label; submit as 'final'")
+    tag = readings.reading_tag(client_id) if several else tag
     array = checked_mask(study, case_id, mask_path)
     seen = plans.holder_saw(study.store, case_id, client_id)
     path, digest = store_mask(study, case_id, array, tag=tag)
@@ -125,8 +142,12 @@ def submit(
         seen_model=seen,
     )
     edited = _edited_mm3(study, case_id, array, seen)
-    cases.save_label(study.store, record, by_reader=True, edited_mm3=edited)
-    if tag == cases.FINAL:
+    if several:
+        readings.save_reading(study.store, record, edited_mm3=edited)
+        settle(study, case_id)
+    else:
+        cases.save_label(study.store, record, by_reader=True, edited_mm3=edited)
+    if several or tag == cases.FINAL:
         discard_draft(study, case_id, client_id)
     return record
 
@@ -210,19 +231,21 @@ def markups(study: Study, case_id: str) -> dict[str, Any]:
 def pending_work(study: Study) -> dict[str, Any]:
     """What the background has to do: each entry is a query, so a crash loses nothing.
 
-    `model` is the checksum of the current model, for which the work is.
+    `model` is the checksum of the current model, for which the work is. `uncompared` are labels
+    that are to be compared with predictions, and final labels that are to be made of readings.
     """
     model = scores.current_model(study.store)
+    unsettled = len(due_cases(study))
     if model is None:
         return {
             "model": None,
             "unscored": 0,
-            "uncompared": 0,
+            "uncompared": unsettled,
             "train_due": False,
             "plan_stale": _plan_stale(study),
         }
     unscored = len(scores.unscored(study.store, model.checksum, study.settings_hash))
-    uncompared = len(scores.uncompared(study.store))
+    uncompared = unsettled + len(scores.uncompared(study.store))
     uncompared += len(scores.uncompared_with(study.store, model.checksum))
     return {
         "model": model.checksum,
@@ -248,8 +271,12 @@ def _take(study: Study, strategy: str, client_id: str, now: float) -> Taken | No
         now=now,
         lease_s=60.0 * study.settings.lease_minutes,
         skip_s=60.0 * study.settings.skip_minutes,
-        shared_client=client_id in ("", SHARED_CLIENT),
+        shared_client=_is_shared(client_id),
     )
+
+
+def _is_shared(client_id: str) -> bool:
+    return client_id in ("", SHARED_CLIENT)
 
 
 def _edited_mm3(
@@ -276,7 +303,7 @@ def _handed(study: Study, asked: str, taken: Taken) -> Handed:
     plan = plans.plan_head(study.store, taken.strategy)
     stale = plan is None or is_stale(study, plan.strategy, plan.model, plan.settings_version)
     note = ""
-    if taken.strategy != asked:
+    if taken.strategy != asked and not taken.started:
         first = plans.plan_head(study.store, asked) is None
         note = "drawn at random: " + ("no scores yet" if first else "the plan is used up")
     elif stale:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fair_strategy.data.volumes import read_grid, write_mask
 from fair_strategy.store import cases, plans
+from fair_strategy.store.readings import own_label
 from fair_strategy.workflows.intake import checked_mask
 from fair_strategy.workflows.study import Study, StudyError
 
@@ -85,7 +86,8 @@ def _require_unfinished(study: Study, case_id: str, client_id: str) -> None:
     lease = plans.lease_of(study.store, case_id)
     if lease and lease.client_id == client_id and lease.expires_at > time.monotonic():
         return
-    if cases.label(study.store, case_id) or cases.case(study.store, case_id).excluded:
+    done = cases.label(study.store, case_id) or own_label(study.store, case_id, client_id)
+    if done or cases.case(study.store, case_id).excluded:
         raise StudyError(f"{case_id}: submitted or excluded; re-open it to work on it again")
 
 

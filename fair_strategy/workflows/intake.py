@@ -21,6 +21,7 @@ from fair_strategy.data.volumes import read_grid, read_mask, write_mask
 from fair_strategy.store import cases, scores
 from fair_strategy.store.cases import Changes, LabelRecord, Split
 from fair_strategy.store.database import Store
+from fair_strategy.store.readings import CONSENSUS
 from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows.models import publish_shipped
 from fair_strategy.workflows.sources import image_path, source_of
@@ -192,11 +193,13 @@ def _lost_labels(study: Study) -> list[str]:
     """Forget imported labels whose mask file is gone, to import them again; report the others."""
     gone = [label for label in cases.labels(study.store, "final") if not label.path.exists()]
     imported = {label.case_id for label in gone if label.client_id == IMPORTER}
-    for case_id in imported:
+    # One that was made of several readers' labels is made of them again.
+    made = {label.case_id for label in gone if label.client_id == CONSENSUS}
+    for case_id in imported | made:
         cases.delete_label(study.store, case_id, "final")
     done = set(json.loads(get_value(study.store, _IMPORTED) or "[]"))
     set_value(study.store, _IMPORTED, json.dumps(sorted(done - imported)))
-    submitted = [label for label in gone if label.client_id != IMPORTER]
+    submitted = [label for label in gone if label.client_id not in (IMPORTER, CONSENSUS)]
     if not submitted:
         return []
     return [

@@ -12,6 +12,7 @@ from fair_strategy.store import cases, plans, scores
 from fair_strategy.store.encoding import number_or_null
 from fair_strategy.store.plans import Handout
 from fair_strategy.store.predictions import PeakTuple, StoredPrediction
+from fair_strategy.store.readings import last_labelled, own_label
 from fair_strategy.workflows.desk import (
     OLDER_MODEL,
     Handed,
@@ -152,12 +153,11 @@ def current(study: Study, client_id: str, *, now: float | None = None) -> Curren
     lease = plans.held_by(study.store, client_id, now)
     if lease is None:
         return Current(case_id=None)
-    label = cases.label(study.store, lease.case_id)
     return Current(
         case_id=lease.case_id,
         seconds_left=lease.expires_at - now,
         draft=draft_info(study, lease.case_id, client_id).exists,
-        submitted=label is not None and label.client_id == client_id,
+        submitted=own_label(study.store, lease.case_id, client_id) is not None,
     )
 
 
@@ -228,12 +228,12 @@ def reopen(study: Study, client_id: str, case_id: str | None = None) -> Handed:
             out by Next Sample, or is held by a colleague.
     """
     case_id = case_id or _last_submitted(study, client_id)
-    label = cases.label(study.store, case_id)
+    label = own_label(study.store, case_id, client_id)
     record = cases.case(study.store, case_id)
     excluded = record.excluded is not None and record.excluded_by == client_id
     if record.excluded is not None and not excluded:
         raise StudyError(f"{case_id}: excluded by somebody else; the study lead can re-open it")
-    if not excluded and (label is None or label.client_id != client_id):
+    if not excluded and label is None:
         raise StudyError(f"{case_id}: you can re-open only what you submitted or excluded")
     if plans.handout(study.store, case_id, client_id) is None:
         raise StudyError(f"{case_id}: it never came to you by Next Sample; submit it again instead")
@@ -287,20 +287,19 @@ def _require_own(study: Study, case_id: str, client_id: str) -> None:
     lease = plans.lease_of(study.store, case_id)
     if lease is not None and lease.client_id != client_id and lease.expires_at > time.monotonic():
         raise StudyError(f"{case_id}: a colleague is working on it")
-    label = cases.label(study.store, case_id)
-    if label is not None and label.client_id == client_id:
+    if own_label(study.store, case_id, client_id) is not None:
         return
     if plans.handout(study.store, case_id, client_id) is None:
         raise StudyError(f"{case_id}: you can exclude only what came to you by Next Sample")
-    if label is not None:
+    if cases.label(study.store, case_id) is not None:
         raise StudyError(f"{case_id}: a colleague has submitted it; ask the study lead")
 
 
 def _last_submitted(study: Study, client_id: str) -> str:
-    own = [r for r in cases.labels(study.store, cases.FINAL) if r.client_id == client_id]
-    if not own:
+    last = last_labelled(study.store, client_id)
+    if last is None:
         raise StudyError("you have submitted nothing yet that could be re-opened")
-    return max(own, key=lambda r: r.created_at).case_id
+    return last
 
 
 def _percentile(study: Study, case_id: str, handed: Handout | None) -> float | None:

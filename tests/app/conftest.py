@@ -1,6 +1,5 @@
 """A study, its datastore, and one running server that all tests of this folder share."""
 
-import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,18 +24,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Server]
     root = tmp_path_factory.mktemp("server")
     cohorts.write_cohort(root / "studies", per_group=8)
     serving.application(root)
-    port = serving.free_port()
-    process = serving.launch(root, "--conf", "validation_per_group", "2", port=port)
-    running = serving.Server(process, f"http://127.0.0.1:{port}", root)
-
-    def up():
-        assert process.poll() is None, running.log[-3000:]
-        return running.client("probe").info()
-
-    serving.wait_for(up, what="server start")
-    yield running
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 0, running.log[-3000:]
+    with serving.serve(root, "--conf", "validation_per_group", "2") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

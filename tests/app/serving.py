@@ -4,12 +4,14 @@ import http.client
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -79,14 +81,20 @@ def application(root: Path) -> Path:
     return root / "app"
 
 
-def launch(root: Path, *options: str, port: int | None = None) -> subprocess.Popen:
-    """Start a server as a user would; its output goes to server.log."""
+def launch(
+    root: Path, *options: str, port: int | None = None, more: Mapping[str, str] | None = None
+) -> subprocess.Popen:
+    """Start a server as a user would; its output goes to server.log.
+
+    `more` is added to its environment.
+    """
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "XDG_DATA_HOME": str(root / "data"),
         "MONAI_LABEL_SESSION_PATH": str(root / "sessions"),
         "OMP_NUM_THREADS": "1",
+        **(more or {}),
     }
     command = [
         *(sys.executable, "-m", "monailabel.main", "start_server"),
@@ -99,6 +107,26 @@ def launch(root: Path, *options: str, port: int | None = None) -> subprocess.Pop
         return subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=root
         )
+
+
+@contextmanager
+def serve(root: Path, *options: str, more: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A server on the folders of `root` that answers; it is ended, and must end well."""
+    port = free_port()
+    process = launch(root, *options, port=port, more=more)
+    running = Server(process, f"http://127.0.0.1:{port}", root)
+    try:
+        wait_for(lambda: _answers(running), what="server start")
+        yield running
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = process.wait(timeout=60)
+    assert code == 0, running.log[-3000:]
+
+
+def _answers(running: Server) -> bool:
+    assert running.process.poll() is None, running.log[-3000:]
+    return bool(running.client("probe").info())
 
 
 def free_port() -> int:

@@ -16,7 +16,9 @@ from tests.app.in_process import brought_up, client_of
 
 TOKEN = "a-token-of-the-lead"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-FIGURES = ("summary", "performance", "weights", "work", "leases", "decisions", "training")
+FIGURES = (
+    "summary", "performance", "weights", "work", "agreement", "leases", "decisions", "training",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ PERSONAL = ["/reader/skip", "/reader/exclude", "/reader/reopen"]
 NAMELESS = ["/reader/peaks", "/reader/entropy"]
 ABOUT_A_SCAN = [
     ("GET", "/reader/why"), ("GET", "/reader/peaks"), ("GET", "/reader/entropy"),
-    ("GET", "/reader/lease"), ("GET", "/reader/draft"), ("DELETE", "/reader/draft"),
+    ("GET", "/reader/lease"), ("GET", "/reader/draft"), ("GET", "/reader/label"),
+    ("DELETE", "/reader/draft"),
     ("GET", "/reader/draft/info"), ("PUT", "/reader/draft"), ("POST", "/reader/reveal"),
     ("POST", "/reader/renew"), ("POST", "/reader/skip"), ("POST", "/reader/exclude"),
     ("POST", "/reader/reopen"),

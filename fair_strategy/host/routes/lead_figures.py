@@ -12,8 +12,17 @@ from fair_strategy.host.errors import readable_errors
 from fair_strategy.host.lead import TOP, access_of
 from fair_strategy.host.routes.lead import require_lead
 from fair_strategy.host.routes.routing import Refusal, SentenceRoute
-from fair_strategy.workflows.overview import counts, decisions, performance, summary, training, work
+from fair_strategy.workflows.overview import (
+    agreement,
+    counts,
+    decisions,
+    performance,
+    summary,
+    training,
+    work,
+)
 from fair_strategy.workflows.overview.figures import (
+    Agreement,
     DecisionRecord,
     Decisions,
     Leases,
@@ -79,6 +88,13 @@ def get_work(study: StudyServed, min_cell: MinCell) -> Work:
     """Annotation time and edited volume by subgroup."""
     with readable_errors():
         return work.work(study, min_cell=min_cell)
+
+
+@router.get("/agreement")
+def get_agreement(study: StudyServed, min_cell: MinCell) -> Agreement:
+    """Dice and surface distance between the readers of a scan, by subgroup."""
+    with readable_errors():
+        return agreement.agreement(study, min_cell=min_cell)
 
 
 @router.get("/training")

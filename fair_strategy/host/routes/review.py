@@ -33,6 +33,7 @@ from fair_strategy.host.tasks import LABELS
 from fair_strategy.host.uploads import received
 from fair_strategy.store import cases
 from fair_strategy.workflows import drafts, review
+from fair_strategy.workflows.double_reading import own_label_file
 from fair_strategy.workflows.planning import offered
 from fair_strategy.workflows.study import Study
 
@@ -187,6 +188,20 @@ def delete_draft(
     with _asked(image) as study:
         gone = drafts.discard_draft(study, image, _person(client_id, user))
     return replies.Discarded(image=image, discarded=gone)
+
+
+@router.get(
+    "/label",
+    response_class=Response,
+    responses={200: {"content": {"application/gzip": {}}}, 404: {"description": "no label"}},
+)
+def own_label(image: Image = "", client_id: Client = "", user: User = MAY_READ) -> FileResponse:
+    """The label of the scan that this reader has submitted; nobody else's."""
+    with _asked(image) as study:
+        path = own_label_file(study, image, _person(client_id, user))
+    if path is None:
+        raise HTTPException(404, f"{image}: you have submitted no label of this scan")
+    return FileResponse(path, filename=f"{image}.nii.gz", media_type="application/gzip")
 
 
 @router.get("/draft/info")

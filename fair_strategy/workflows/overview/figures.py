@@ -150,6 +150,26 @@ class Work(Figure):
     min_cell: int
 
 
+class GroupAgreement(Figure):
+    """How far the readers of one subgroup's scans agree; null where suppressed or not known."""
+
+    subgroup: str
+    n: int | None = Field(description="scans that several have read; null where suppressed")
+    dice: Spread | None = Field(description="over scans, of the mean Dice of the pairs of readers")
+    n_surface: int | None = Field(description="those of which no mask is empty")
+    surface_distance_mm: Spread | None = Field(description="over scans, of the mean of the pairs")
+
+
+class Agreement(Figure):
+    """Agreement of several readers by subgroup."""
+
+    readers_per_case: int
+    consensus: str
+    groups: tuple[GroupAgreement, ...]
+    refreshed: Refreshed
+    min_cell: int
+
+
 class HeldScan(Figure):
     """A scan in a reader's hands."""
 

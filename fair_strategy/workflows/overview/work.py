@@ -1,15 +1,14 @@
 """What the labels of each subgroup cost: time from lease to submit, and volume edited."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from statistics import fmean
 
-import numpy as np
-
-from fair_strategy.metrics.suppression import suppressed
 from fair_strategy.store import work as records
 from fair_strategy.store.work import WorkRecord
-from fair_strategy.workflows.overview.figures import Figure, GroupWork, Spread, Work
+from fair_strategy.workflows.overview.figures import Figure, GroupWork, Work
 from fair_strategy.workflows.overview.keeping import Made, once_per_model
+from fair_strategy.workflows.overview.spreads import hidden_groups, spread, values_by_group
 from fair_strategy.workflows.study import Study
 
 
@@ -31,21 +30,22 @@ def work(study: Study, *, min_cell: int) -> Work:
 def worked_groups(
     rows: Sequence[WorkRecord], subgroups: Mapping[str, str], *, min_cell: int
 ) -> tuple[GroupWork, ...]:
-    """Median and quartiles by subgroup; None for what `suppressed` hides, or what is not known."""
+    """Median and quartiles by subgroup; None for what `suppressed` hides, or what is not known.
+
+    A scan counts once, with the mean over its readers: two labels of one person are no two persons.
+    """
     names = sorted(set(subgroups.values()))
-    seconds = _by_group(names, {r.case_id: r.seconds for r in rows}, subgroups)
-    edited = _by_group(names, {r.case_id: r.edited_mm3 for r in rows}, subgroups)
-    hide_seconds, hide_edited = (
-        dict(zip(names, _hidden([len(found[n]) for n in names], min_cell), strict=True))
-        for found in (seconds, edited)
-    )
+    seconds = values_by_group(names, _means(rows, lambda row: row.seconds), subgroups)
+    edited = values_by_group(names, _means(rows, lambda row: row.edited_mm3), subgroups)
+    hide_seconds = hidden_groups(seconds, min_cell=min_cell)
+    hide_edited = hidden_groups(edited, min_cell=min_cell)
     return tuple(
         GroupWork(
             subgroup=name,
             timed=None if hide_seconds[name] else len(seconds[name]),
-            seconds=None if hide_seconds[name] else _spread(seconds[name]),
+            seconds=None if hide_seconds[name] else spread(seconds[name]),
             edited=None if hide_edited[name] else len(edited[name]),
-            edited_mm3=None if hide_edited[name] else _spread(edited[name]),
+            edited_mm3=None if hide_edited[name] else spread(edited[name]),
         )
         for name in names
     )
@@ -54,26 +54,23 @@ def worked_groups(
 def _make(study: Study, min_cell: int, _: WorkedGroups | None) -> Made[WorkedGroups]:
     rows = records.work(study.store)
     groups = worked_groups(rows, study.subgroups(), min_cell=min_cell)
-    return Made(WorkedGroups(groups=groups), cases=[f"{r.case_id} {r.label_digest}" for r in rows])
+    return Made(WorkedGroups(groups=groups), cases=_with_their_labels(rows))
 
 
-def _by_group(
-    names: Sequence[str], values: Mapping[str, float | None], subgroups: Mapping[str, str]
-) -> dict[str, list[float]]:
-    known = {case_id: value for case_id, value in values.items() if value is not None}
-    return {
-        name: [value for case_id, value in known.items() if subgroups.get(case_id) == name]
-        for name in names
-    }
+def _means(
+    rows: Sequence[WorkRecord], value: Callable[[WorkRecord], float | None]
+) -> dict[str, float]:
+    by_case: dict[str, list[float]] = {}
+    for row in rows:
+        known = value(row)
+        if known is not None:
+            by_case.setdefault(row.case_id, []).append(known)
+    return {case_id: fmean(values) for case_id, values in by_case.items()}
 
 
-def _hidden(numbers: Sequence[int], min_cell: int) -> list[bool]:
-    hidden: list[bool] = suppressed(numbers, minimum=min_cell).tolist() if numbers else []
-    return hidden
-
-
-def _spread(values: Sequence[float]) -> Spread | None:
-    if not values:
-        return None
-    low, median, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
-    return Spread(median=median, low=low, high=high)
+def _with_their_labels(rows: Sequence[WorkRecord]) -> list[str]:
+    """One entry a scan, which changes with any of its labels."""
+    by_case: dict[str, list[str]] = {}
+    for row in rows:
+        by_case.setdefault(row.case_id, []).append(row.label_digest)
+    return [" ".join((case_id, *sorted(digests))) for case_id, digests in by_case.items()]

@@ -18,7 +18,7 @@ from fair_strategy.workflows.simulation.settings import (
 FORMAT = 1
 """Of the shards; in their digest, so that those of another format are not mixed in."""
 
-WITHOUT_A_SAY = {"dicom_filter"}
+WITHOUT_A_SAY = {"dicom_filter", "readers_per_case", "consensus"}
 """Settings of a study that came after the first shards and that no simulated scan can feel."""
 
 WEIGHTED = frozenset({"weighted_entropy"})

@@ -194,6 +194,10 @@ def study_settings(
     for name in ("seed", "train_steps"):
         if name in chosen:
             raise SettingsError(f"option {name!r}: a simulation sets it itself; leave it out")
+    if chosen.get("readers_per_case", 1) != 1:
+        raise SettingsError(
+            "option 'readers_per_case': a simulated study has one reader; leave it out"
+        )
     own = {"seed": seed, "train_steps": simulation.training.steps}
     return parse_settings(StudySettings, chosen | own)
 

@@ -256,3 +256,37 @@ def test_a_value_is_replaced_under_its_key(empty):
 
 def test_the_state_directory_is_known_from_the_store(state_dir: Path, empty):
     assert empty.store.state_dir == state_dir.resolve()
+
+
+def test_writers_of_one_process_wait_for_each_other_and_say_locked_after_the_timeout(state_dir):
+    store = Store.open(state_dir, busy_timeout_s=0.2)
+    found = []
+
+    def write(value):
+        try:
+            set_value(store, "who", value)
+        except sqlite3.OperationalError as error:
+            found.append(str(error))
+        finally:
+            store.close()
+
+    with store.transaction():
+        waiting = threading.Thread(target=write, args=("second",))
+        waiting.start()
+        waiting.join()
+    assert found == ["database is locked"]
+    write("third")
+    assert get_value(store, "who") == "third"
+
+
+def _take_a_turn(path):
+    with database._turn(path, 1.0):
+        pass
+
+
+def test_a_forked_child_does_not_wait_for_a_writer_that_it_does_not_have(tmp_path):
+    with database._turn(tmp_path, 1.0):
+        child = forked.Process(target=_take_a_turn, args=(tmp_path,))
+        child.start()
+        child.join(60)
+    assert child.exitcode == 0

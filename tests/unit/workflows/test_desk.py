@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import time
 
 import nibabel
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from fair_strategy.data.volumes import VolumeError, read_image, read_mask, write_mask
 from fair_strategy.store import cases, plans
 from fair_strategy.store.errors import UnknownCaseError
+from fair_strategy.workflows import review
 from fair_strategy.workflows.desk import (
     SHARED_CLIENT,
     entropy_volume,
@@ -51,6 +53,19 @@ def test_asking_again_skips_and_a_shared_client_id_skips_nothing(study):
     shared = {next_case(study, "weighted_entropy", SHARED_CLIENT).case_id for _ in range(2)}
     assert len(shared) == 2
     assert next_case(study, "weighted_entropy", SHARED_CLIENT) is None
+
+
+@pytest.mark.parametrize("jump_s", [-1e9, -3600.0, 3600.0, 1e9])
+def test_a_wall_clock_that_is_set_neither_ends_nor_prolongs_a_lease(study, monkeypatch, jump_s):
+    lease_s, began, wall = 60.0 * study.settings.lease_minutes, 1000.0, time.time()
+    held = next_case(study, "weighted_entropy", "anna", now=began).case_id
+    monkeypatch.setattr(time, "time", lambda: wall + jump_s)
+    assert review.hold(study, held, "anna", now=began + 1.0).seconds_left == lease_s - 1.0
+    last = began + lease_s - 0.001
+    others = {next_case(study, "weighted_entropy", f"reader-{n}", now=last) for n in range(4)}
+    assert held not in {other.case_id for other in others if other is not None}
+    assert not review.hold(study, held, "anna", now=began + lease_s).held
+    assert next_case(study, "weighted_entropy", "ben", now=began + lease_s).case_id == held
 
 
 def test_a_lease_expires_and_the_scan_is_handed_out_again(study):

@@ -6,7 +6,9 @@ import pytest
 
 from fair_strategy.store.comparisons import ComparisonRecord
 from fair_strategy.store.models import ModelRecord
+from fair_strategy.store.readings import Agreement
 from fair_strategy.store.work import WorkRecord
+from fair_strategy.workflows.overview.agreement import agreed_groups
 from fair_strategy.workflows.overview.counts import counted
 from fair_strategy.workflows.overview.performance import Terms, measured_version
 from fair_strategy.workflows.overview.training import trained_model
@@ -116,6 +118,52 @@ def test_time_and_edits_are_medians_with_quartiles_of_what_is_known():
     assert (b.timed, b.seconds.median) == (5, 30)
     # One edit of B is known: hidden, and A's five with it.
     assert (a.edited, a.edited_mm3, b.edited, b.edited_mm3) == (None, None, None, None)
+
+
+def test_a_scan_with_several_labels_counts_once_with_their_mean():
+    subgroups = {f"a{i}": "A" for i in range(5)} | {f"b{i}": "B" for i in range(5)}
+    rows = [WorkRecord(f"a{i}", r, r, 60.0, None, 0.0, None) for i in range(5) for r in "xy"]
+    rows += [WorkRecord(f"b{i}", r, r, 60.0, None, 0.0, None) for i in range(3) for r in "xy"]
+    # Six labels of three persons: they stay hidden, and A's with them.
+    assert [g.timed for g in worked_groups(rows, subgroups, min_cell=5)] == [None, None]
+    rows += [WorkRecord(f"b{i}", "x", "x", 30.0, None, 0.0, None) for i in (3, 4)]
+    rows += [WorkRecord(f"b{i}", "y", "y", 50.0, None, 0.0, None) for i in (3, 4)]
+    rows += [WorkRecord("b0", "z", "consensus", None, None, 0.0, None)]
+    a, b = worked_groups(rows, subgroups, min_cell=5)
+    # 60 60 60 and twice (30 + 50) / 2: median 60, lower quartile 40.
+    assert (a.timed, b.timed, b.seconds.low, b.seconds.median) == (5, 5, 40, 60)
+
+
+def agreed(case_id, dice, surface_distance_mm, pair="xy"):
+    return Agreement(case_id, *pair, dice, surface_distance_mm, 0.0)
+
+
+def test_agreement_is_the_mean_of_the_pairs_of_a_scan_and_then_median_and_quartiles():
+    subgroups = {f"a{i}": "A" for i in range(5)} | {f"b{i}": "B" for i in range(5)}
+    pairs = [agreed(f"a{i}", 0.5 + 0.1 * i, 1.0) for i in range(4)]
+    # a4: pairs of 0.8, 0.9 and 1.0, mean 0.9; one distance of 2 mm and two that are not defined.
+    pairs += [agreed("a4", d, s, p) for d, s, p in ((0.8, 2.0, "xy"), (0.9, NAN, "xz"),
+                                                    (1.0, NAN, "yz"))]  # fmt: skip
+    pairs += [agreed(f"b{i}", 0.75, NAN if i < 5 else 1.0) for i in range(5)]
+    a, b = agreed_groups(pairs, subgroups, min_cell=5)
+    # 0.5 0.6 0.7 0.8 0.9; distances 1 1 1 1 2.
+    assert (a.n, a.n_surface, b.n, b.n_surface) == (5, 5, 5, 0)
+    assert a.dice.median == pytest.approx(0.7)
+    assert (a.dice.low, a.dice.high) == (pytest.approx(0.6), pytest.approx(0.8))
+    assert a.surface_distance_mm.high == pytest.approx(1.0)
+    assert b.surface_distance_mm is None
+
+
+def test_agreement_of_a_few_scans_is_hidden_and_that_of_the_next_subgroup_with_it():
+    subgroups = {f"{g}{i}": g.upper() for g in "abc" for i in range(9)}
+    pairs = [agreed(f"a{i}", 0.9, 1.0, p) for i in range(9) for p in ("xy", "xz", "yz")]
+    pairs += [agreed(f"b{i}", 0.9, 1.0, p) for i in range(4) for p in ("xy", "xz", "yz")]
+    pairs += [agreed(f"c{i}", 0.9, 1.0) for i in range(6)]
+    found = agreed_groups(pairs, subgroups, min_cell=5)
+    assert [(g.subgroup, g.n, g.dice is None) for g in found] == [
+        ("A", 9, False), ("B", None, True), ("C", None, True),
+    ]  # fmt: skip
+    assert agreed_groups([], {}, min_cell=5) == ()
 
 
 STATISTICS = {
