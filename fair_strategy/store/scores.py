@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,14 +96,35 @@ def features(store: Store, model: str, settings_hash: str) -> dict[str, NDArray[
     return {row["case_id"]: np.frombuffer(row["features"], dtype=_FLOAT16) for row in rows}
 
 
-def count_scores(store: Store, model: str, settings_hash: str) -> int:
-    """How many of the cases present are scored under a model and settings, as files are now."""
+def scored_ids(store: Store, model: str, settings_hash: str) -> list[str]:
+    """Ids of the cases that `scores` holds, sorted, without reading any score."""
+    rows = store.read().execute(
+        """SELECT case_id FROM scores JOIN cases USING (case_id, fingerprint)
+        WHERE model = ? AND settings_hash = ? ORDER BY case_id""",
+        (model, settings_hash),
+    )
+    return [case_id for (case_id,) in rows]
+
+
+def count_scores(
+    store: Store, models: Sequence[str], settings_hash: str, *, case_id: str | None = None
+) -> int:
+    """How many of the cases present one of these models at least has scored, as files are now.
+
+    Args:
+        store: the study's store.
+        models: checksums.
+        settings_hash: of the scores.
+        case_id: count this case alone, present or not: 1 or 0.
+    """
+    which, named = ("present = 1", ()) if case_id is None else ("case_id = ?", (case_id,))
     row = (
         store.read()
         .execute(
-            """SELECT count(*) FROM scores JOIN cases USING (case_id, fingerprint)
-            WHERE model = ? AND settings_hash = ? AND present = 1""",
-            (model, settings_hash),
+            f"""SELECT count(*) FROM cases WHERE {which} AND EXISTS (SELECT 1 FROM scores
+            WHERE model IN ({", ".join("?" * len(models))}) AND settings_hash = ?
+            AND scores.case_id = cases.case_id AND scores.fingerprint = cases.fingerprint)""",
+            (*named, *models, settings_hash),
         )
         .fetchone()
     )

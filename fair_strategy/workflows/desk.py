@@ -175,6 +175,12 @@ def predicted_ids(study: Study) -> set[str]:
     return found
 
 
+def count_predicted(study: Study, case_id: str | None = None) -> int:
+    """How many of the scans that are there `predicted_ids` holds; of one scan: 1 or 0."""
+    models = _shown_models(study)
+    return scores.count_scores(study.store, models, study.settings_hash, case_id=case_id)
+
+
 def markups(study: Study, case_id: str) -> dict[str, Any]:
     """Fiducials at the places of highest uncertainty, in Slicer's markups format (RAS, mm)."""
     stored = ensure_prediction(study, case_id)

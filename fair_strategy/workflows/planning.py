@@ -24,7 +24,6 @@ from fair_strategy.acquisition.weights import group_weights
 from fair_strategy.config import StudySettings
 from fair_strategy.data import bids
 from fair_strategy.store import cases, plans, scores
-from fair_strategy.store.cases import CaseRecord
 from fair_strategy.store.plans import PlanRecord, PlanRow
 from fair_strategy.store.scores import ScoreRecord
 from fair_strategy.store.settings import get_value, set_value
@@ -62,6 +61,7 @@ def make_plans(study: Study) -> list[int]:
     current = scores.current_model(study.store)
     model = current.checksum if current else None
     found = scores.scores(study.store, model, study.settings_hash) if model else {}
+    stamp = _stamp(study)  # before what it stands for is read: what comes later makes it stale
     pool, performance = pool_of(study, found)
     scored = any(case.entropies for case in pool.cases)
     if scored and all(p.n == 0 for p in performance.values()):
@@ -72,7 +72,7 @@ def make_plans(study: Study) -> list[int]:
     made = []
     for name in offered(study.settings):
         if can_order(name, pool):
-            made.append(_write_plan(study, name, pool, performance, model))
+            made.append(_write_plan(study, name, pool, performance, (model, stamp)))
     log.info("made %d plans over %d cases", len(made), len(pool.cases))
     return made
 
@@ -86,7 +86,7 @@ def pool_of(
     ids = sorted(cases.unlabelled_ids(study.store))
     subgroups = study.subgroups()  # read last: a scan that came since is left to the next plan
     splits = cases.splits(study.store)
-    subject = {c.case_id: c.subject_id for c in cases.cases(study.store)}
+    subject = cases.subjects(study.store)
     vectors = _features(study, found)
     # The frozen validation set is not trained on: it covers nothing.
     trained = {i for i in cases.labelled_ids(study.store) if subject[i] not in splits}
@@ -170,8 +170,9 @@ def _write_plan(
     strategy: str,
     pool: Pool,
     performance: dict[str, GroupPerformance],
-    model: str | None,
+    basis: tuple[str | None, str],
 ) -> int:
+    model, stamp = basis
     n_labelled = len(cases.labelled_ids(study.store))
     seed = int(np.random.default_rng([study.settings.seed, n_labelled]).integers(2**31))
     ranked = _order(strategy, pool, seed)
@@ -185,7 +186,7 @@ def _write_plan(
         performance={name: asdict(p) for name, p in performance.items()},
         inputs=pool.to_json(with_features=strategy in NEEDS_FEATURES),
         created_at=time.time(),
-        note=_stamp(study),
+        note=stamp,
     )
     return plans.add_plan(study.store, plan, _rows(ranked, pool))
 
@@ -230,16 +231,12 @@ def _stamp(study: Study) -> str:
     """
     current = scores.current_model(study.store)
     model = current.checksum if current else ""
-    scored = scores.scores(study.store, model, study.settings_hash) if model else {}
-    scans = [(c.case_id, c.fingerprint) for c in cases.cases(study.store) if _usable(c)]
+    scored = scores.scored_ids(study.store, model, study.settings_hash) if model else []
+    scans = cases.usable_files(study.store)
     table = bids.participants_file(study.images_dir)
     changed = table.stat().st_mtime_ns if table else 0
-    parts = (model, study.settings_version, scans, sorted(scored), changed, _evidence(study))
+    parts = (model, study.settings_version, scans, scored, changed, _evidence(study))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _usable(record: CaseRecord) -> bool:
-    return record.present and not record.unreadable and not record.excluded
 
 
 def _evidence(study: Study) -> list[tuple[str, int]]:

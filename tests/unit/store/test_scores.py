@@ -87,7 +87,7 @@ def test_scoring_a_case_again_replaces_its_score(study):
     scores.add_score(study.store, score())
     scores.add_score(study.store, score(flags=()))
     assert scores.scores(study.store, "model-a", "margin 5")["c0"].flags == ()
-    assert scores.count_scores(study.store, "model-a", "margin 5") == 1
+    assert scores.count_scores(study.store, ["model-a"], "margin 5") == 1
 
 
 def test_features_come_back_in_half_precision_and_only_where_there_are_any(study):
@@ -128,7 +128,7 @@ def test_only_scores_of_present_cases_are_counted(study):
     for case_id in ("c0", "c1"):
         scores.add_score(study.store, score(case_id))
     cases.sync(study.store, study.scans("c1", "c2"))
-    assert scores.count_scores(study.store, "model-a", "margin 5") == 1
+    assert scores.count_scores(study.store, ["model-a"], "margin 5") == 1
 
 
 def model(checksum: str, created_at: float = 1.0) -> ModelRecord:
