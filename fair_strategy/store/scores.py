@@ -20,6 +20,8 @@ from fair_strategy.store.encoding import null_to_nan, number_or_null, to_json
 from fair_strategy.store.models import (  # noqa: F401 - found here by callers
     ModelRecord,
     add_model,
+    checksums,
+    current_checksum,
     current_model,
     models,
     publish,
@@ -107,13 +109,13 @@ def scored_ids(store: Store, model: str, settings_hash: str) -> list[str]:
 
 
 def count_scores(
-    store: Store, models: Sequence[str], settings_hash: str, *, case_id: str | None = None
+    store: Store, by: Sequence[str], settings_hash: str, *, case_id: str | None = None
 ) -> int:
     """How many of the cases present one of these models at least has scored, as files are now.
 
     Args:
         store: the study's store.
-        models: checksums.
+        by: checksums of the models.
         settings_hash: of the scores.
         case_id: count this case alone, present or not: 1 or 0.
     """
@@ -122,9 +124,9 @@ def count_scores(
         store.read()
         .execute(
             f"""SELECT count(*) FROM cases WHERE {which} AND EXISTS (SELECT 1 FROM scores
-            WHERE model IN ({", ".join("?" * len(models))}) AND settings_hash = ?
+            WHERE model IN ({", ".join("?" * len(by))}) AND settings_hash = ?
             AND scores.case_id = cases.case_id AND scores.fingerprint = cases.fingerprint)""",
-            (*named, *models, settings_hash),
+            (*named, *by, settings_hash),
         )
         .fetchone()
     )

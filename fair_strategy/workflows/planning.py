@@ -58,8 +58,7 @@ def make_plans(study: Study) -> list[int]:
 
     Strategies that need scores, or features, are left out while no case of the pool has them.
     """
-    current = scores.current_model(study.store)
-    model = current.checksum if current else None
+    model = scores.current_checksum(study.store)
     found = scores.scores(study.store, model, study.settings_hash) if model else {}
     stamp = _stamp(study)  # before what it stands for is read: what comes later makes it stale
     pool, performance = pool_of(study, found)
@@ -229,8 +228,7 @@ def _stamp(study: Study) -> str:
     Labels and leases are not in it, except for those of the validation set: the first figures of
     a subgroup are worth a new plan, and the set is bounded.
     """
-    current = scores.current_model(study.store)
-    model = current.checksum if current else ""
+    model = scores.current_checksum(study.store) or ""
     scored = scores.scored_ids(study.store, model, study.settings_hash) if model else []
     scans = cases.usable_files(study.store)
     table = bids.participants_file(study.images_dir)
@@ -268,5 +266,4 @@ def _remember_weights(
 
 
 def _model(study: Study) -> str:
-    current = scores.current_model(study.store)
-    return current.checksum if current else ""
+    return scores.current_checksum(study.store) or ""
