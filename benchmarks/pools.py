@@ -4,11 +4,8 @@ Only the networks are stood in for, and only here: files, database, plans and se
 ones. A benchmark of what lies around the networks then need not run them 20 000 times.
 """
 
-import itertools
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,18 +97,3 @@ def _outcome(work: Work, rng: np.random.Generator) -> Outcome:
     names = ("entropy", "entropy_sum", "masked_mean", "masked_sum", "per_boundary")
     assessment = Assessment(dict.fromkeys(names, entropy), 4000.0, (), ())
     return Outcome(stored, assessment, np.zeros(192, dtype=np.float32))
-
-
-@contextmanager
-def timed() -> Iterator[Callable[[], float]]:
-    """Asked after the block: how many seconds it took by the clock."""
-    started = time.perf_counter()
-    ended = itertools.count()
-    taken: list[float] = []
-
-    def seconds() -> float:
-        next(ended)
-        return taken[0]
-
-    yield seconds
-    taken.append(time.perf_counter() - started)
