@@ -3,9 +3,10 @@
     python benchmarks/next_sample.py [--sizes 100 1000 5000 20000] [--work DIR] [--out PAGE]
 
 For each size a study of tiny scans, all scored by a stand-in for the networks and planned, and a
-flat folder of as many for a stock application. Each request goes over HTTP and a connection of its
-own, as the stock client sends it, in turns with the cheapest route of the same server, ``GET /``.
---work keeps the studies for a next run; --out replaces the table in a page.
+flat folder of as many for a stock application. All servers run at once and are asked in turns, so
+that what else the machine does weighs on all alike; each request goes over HTTP and a connection
+of its own, as the stock client sends it. The cheapest route of each server, ``GET /``, is asked
+beside. --work keeps the studies for a next run; --out replaces the tables in a page.
 """
 
 import argparse
@@ -13,9 +14,11 @@ import os
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -35,46 +38,65 @@ from fair_strategy.workflows.planning import make_plans
 from fair_strategy.workflows.scoring import score_study
 
 SIZES = [100, 1000, 5000, 20000]
-WARM_UP = 20
+IN_A_ROW = 20
+TRIVIAL, INFO, NEXT, SUBMIT = "`GET /`", "`GET /info/`", "Next Sample", "Submit"
 OURS, STOCK = "ours", "stock"
-TRIVIAL, INFO, NEXT, RANDOM, FIRST, SUBMIT = (
-    "`GET /`",
-    "`GET /info/`",
-    "Next Sample",
-    "Next Sample, `random`",
-    "Next Sample, `first`",
-    "Submit",
-)
+STRATEGIES = {OURS: "weighted_entropy", STOCK: "random"}
 # A click gives back what this reader holds, with no pause: the pool is as large at the last click
 # as at the first. Training would be another load.
 CONF = {"skip_minutes": "0", "train_every": "0"}
 
-Milliseconds = dict[tuple[str, str], list[float]]
+
+class Key(NamedTuple):
+    """Which request to which server."""
+
+    server: str
+    request: str
+    size: int
+
+
+class Found(NamedTuple):
+    """Milliseconds of each request by the clock, and CPU milliseconds of the server for all."""
+
+    taken: list[float]
+    cpu: list[float]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--clicks", type=int, default=200)
-    parser.add_argument("--submits", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=6, help=f"of {IN_A_ROW} requests of a kind")
     parser.add_argument("--work", type=Path, help="folder of the studies; kept for a next run")
     parser.add_argument("--without-stock", action="store_true")
-    parser.add_argument("--out", type=Path, help="page whose table is replaced")
+    parser.add_argument("--out", type=Path, help="page whose tables are replaced")
     given = parser.parse_args()
-    found: dict[int, Milliseconds] = {}
-    with tempfile.TemporaryDirectory() as passing:
+    kinds = [OURS] if given.without_stock else [OURS, STOCK]
+    with tempfile.TemporaryDirectory() as passing, ExitStack() as running:
         work = given.work or Path(passing)
         work.mkdir(parents=True, exist_ok=True)
-        waited = flush_ms(work)
+        servers = {}
         for size in given.sizes:
-            found[size] = ours(work / f"ours-{size}", size, given.clicks, given.submits)
-            if not given.without_stock:
-                root = work / f"stock-{size}"
-                found[size] |= stock(root, size, given.clicks, given.submits)
-    text = report(found, waited, given.clicks, given.submits)
+            for kind in kinds:
+                servers[kind, size] = running.enter_context(started(kind, work, size))
+                print(f"{kind}, {size} scans: {servers[kind, size].started_s:.1f} s to start")
+        found = measure(servers, given.rounds)
+        waited = flush_ms(work)
+    text = report(found, kinds, given.sizes, waited)
     print(text)
     if given.out:
         replace_measured(given.out, text, "next sample")
+
+
+def started(kind: str, work: Path, size: int):
+    """A server on a study, which is made if it is not there."""
+    root = work / f"{kind}-{size}"
+    if kind == STOCK:
+        if not (root / "studies").exists():
+            write_scans(root / "studies", size, bids=False)
+        return stock_server(root, root / "studies")
+    if not (root / "state").exists():
+        planned(root, size)
+    return our_server(root, root / "studies", **CONF)
 
 
 def planned(root: Path, size: int) -> None:
@@ -84,105 +106,96 @@ def planned(root: Path, size: int) -> None:
     make_plans(study)
 
 
-def ours(root: Path, size: int, clicks: int, submits: int) -> Milliseconds:
-    """Milliseconds of each request to our server."""
-    if not (root / "state").exists():
-        planned(root, size)
-    with our_server(root, root / "studies", **CONF) as server:
-        found = measure(
-            server,
-            {
-                TRIVIAL: lambda: server.ask("GET", "/"),
-                INFO: lambda: server.ask("GET", "/info/"),
-                NEXT: lambda: server.next_sample("weighted_entropy", "reader"),
-            },
-            clicks,
-        )
-        found[SUBMIT] = submitted(server, "weighted_entropy", submits)
-    return {(OURS, what): taken for what, taken in found.items()}
+def measure(servers: dict[tuple[str, int], Server], rounds: int) -> dict[Key, Found]:
+    """All requests to all servers, in turns; the first round does not count.
 
-
-def stock(root: Path, size: int, clicks: int, submits: int) -> Milliseconds:
-    """Milliseconds of each request to a stock server."""
-    if not (root / "studies").exists():
-        write_scans(root / "studies", size, bids=False)
-    with stock_server(root, root / "studies") as server:
-        found = measure(
-            server,
-            {
-                TRIVIAL: lambda: server.ask("GET", "/"),
-                INFO: lambda: server.ask("GET", "/info/"),
-                RANDOM: lambda: server.next_sample("random", "reader"),
-                FIRST: lambda: server.next_sample("first", "reader"),
-            },
-            clicks,
-        )
-        found[SUBMIT] = submitted(server, "first", submits)
-    return {(STOCK, what): taken for what, taken in found.items()}
-
-
-def measure(
-    server: Server, requests: Mapping[str, Callable[[], object]], times: int
-) -> dict[str, list[float]]:
-    """Milliseconds of each request, in turns; the first turns do not count."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for turn in range(WARM_UP + times):
-        for what, request in requests.items():
-            taken = timed(request)
-            if turn >= WARM_UP:
-                found[what].append(taken)
+    Submit comes last: it gives the background work to do, which would weigh on all the rest.
+    """
+    found: dict[Key, Found] = defaultdict(lambda: Found([], []))
+    for asked in ((TRIVIAL, INFO, NEXT), (SUBMIT,)):
+        for turn in range(rounds + 1):
+            for (kind, size), server in servers.items():
+                for request in asked:
+                    calls = calls_of(request, server, STRATEGIES[kind])
+                    cpu, taken = server.cpu_s(), [timed(call) for call in calls]
+                    if turn:
+                        into = found[Key(kind, request, size)]
+                        into.taken.extend(taken)
+                        into.cpu.append(1000 * (server.cpu_s() - cpu) / len(taken))
     return found
 
 
-def submitted(server: Server, strategy: str, times: int) -> list[float]:
-    """Milliseconds of each Submit of a tiny mask, each after a Next Sample; the first warms up."""
-    array = np.zeros((SIDE, SIDE, SIDE), dtype=np.uint8)
-    taken = []
-    for number in range(times + 1):
-        array[number % SIDE, number // SIDE % SIDE] = 1
+def calls_of(request: str, server: Server, strategy: str) -> list[Callable[[], object]]:
+    """One row of requests of a kind; what they need is asked for now."""
+    if request == SUBMIT:
+        return submits(server, strategy)
+    call = {
+        TRIVIAL: partial(server.ask, "GET", "/"),
+        INFO: partial(server.ask, "GET", "/info/"),
+        NEXT: partial(server.next_sample, strategy, "reader"),
+    }[request]
+    return [call] * IN_A_ROW
+
+
+def submits(server: Server, strategy: str, count: int = 3) -> list[Callable[[], object]]:
+    """Calls that submit a tiny mask each, for scans handed out to readers of their own."""
+    calls = []
+    for number in range(count):
+        reader = f"reader-{number}"
+        image = server.next_sample(strategy, reader)["id"]
+        array = np.zeros((SIDE, SIDE, SIDE), dtype=np.uint8)
+        array[number, 0, 0] = 1
         mask = nib.Nifti1Image(array, AFFINE).to_bytes()
-        image = server.next_sample(strategy, "reader")["id"]
-        taken.append(timed(partial(server.submit, image, mask, "reader")))
-    return taken[1:]
+        calls.append(partial(server.submit, image, mask, reader))
+    return calls
 
 
-def report(found: dict[int, Milliseconds], waited: float, clicks: int, submits: int) -> str:
-    """Markdown: milliseconds, and the ratios that have targets."""
-    keys = list(dict.fromkeys(key for each in found.values() for key in each))
-    names = ["server", "request", *(f"{size} scans" for size in found)]
-    rows = [[*key, *(cell(found[size][key]) for size in found)] for key in keys]
-    middle = {key: {size: statistics.median(found[size][key]) for size in found} for key in keys}
+def report(found: dict[Key, Found], kinds: list[str], sizes: list[int], waited: float) -> str:
+    """Markdown: milliseconds, CPU milliseconds, and the ratios that have targets."""
+    asked = [(kind, name) for kind in kinds for name in (TRIVIAL, INFO, NEXT, SUBMIT)]
+    names = ["server", "request", *(f"{size} scans" for size in sizes)]
+    clock = [[*a, *(_clock(found[Key(*a, size)].taken) for size in sizes)] for a in asked]
+    cpu = [[*a, *(f"{_cpu(found[Key(*a, size)]):.1f}" for size in sizes)] for a in asked]
+
+    def middle(kind: str, request: str, size: int) -> float:
+        return statistics.median(found[Key(kind, request, size)].taken)
+
     ratios = [("Next Sample / `GET /`, ours", (OURS, NEXT), (OURS, TRIVIAL))]
-    if (STOCK, RANDOM) in keys:
+    if STOCK in kinds:
         ratios += [
-            ("Next Sample, stock `random` / ours", (STOCK, RANDOM), (OURS, NEXT)),
-            ("Submit, stock / ours", (STOCK, SUBMIT), (OURS, SUBMIT)),
+            (f"{name}, stock / ours", (STOCK, name), (OURS, name)) for name in (NEXT, SUBMIT)
         ]
     compared = [
-        [name, *(f"{middle[over][size] / middle[under][size]:.2f}" for size in found)]
+        [name, *(f"{middle(*over, size) / middle(*under, size):.2f}" for size in sizes)]
         for name, over, under in ratios
     ]
-    first, last = min(found), max(found)
+    few, many = min(sizes), max(sizes)
     grown = [
-        [" ".join(key), f"{middle[key][last] / middle[key][first]:.2f}"]
-        for key in keys
-        if key[1] not in (TRIVIAL, INFO)
+        [f"{name}, {kind}", f"{middle(kind, name, many) / middle(kind, name, few):.2f}"]
+        for kind in kinds
+        for name in (NEXT, SUBMIT)
     ]
+    times = len(found[Key(OURS, NEXT, few)].taken), len(found[Key(OURS, SUBMIT, few)].taken)
     return "\n\n".join(
         [
-            f"Milliseconds, median (95th percentile), of {clicks} requests and of {submits} of "
-            f"Submit. One flush of 4 KiB to this disk: {waited:.2f} ms. {os.cpu_count()} cores, "
-            f"average load over five minutes {os.getloadavg()[1]:.1f}.",
-            table(names, rows),
-            table(["ratio of medians", *(f"{size} scans" for size in found)], compared),
-            table([f"median at {last} / median at {first} scans", ""], grown),
+            f"{times[0]} requests of a kind, {times[1]} of Submit. One flush of 4 KiB to this disk "
+            f"takes {waited:.1f} ms. {os.cpu_count()} cores, average load over five minutes "
+            f"{os.getloadavg()[1]:.1f}. By the clock, ms: median (95th percentile).",
+            table(names, clock),
+            "CPU time of the server, ms a request:",
+            table(names, cpu),
+            table(["ratio of medians", *names[2:]], compared),
+            table([f"median at {many} / at {few} scans", ""], grown),
         ]
     )
 
 
-def cell(taken: list[float]) -> str:
-    """Median and 95th percentile."""
+def _clock(taken: list[float]) -> str:
     return f"{statistics.median(taken):.1f} ({percentile(taken, 0.95):.1f})"
+
+
+def _cpu(found: Found) -> float:
+    return statistics.mean(found.cpu)
 
 
 if __name__ == "__main__":

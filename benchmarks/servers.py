@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,17 @@ class Server:
     Attributes:
         port: on loopback.
         started_s: from its command to its first answer, s.
-        log: what it wrote.
+        pid: of its process.
     """
 
     port: int
     started_s: float
-    log: Path
+    pid: int
+
+    def cpu_s(self) -> float:
+        """CPU seconds of the process so far, in steps of a hundredth."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> bytes:
         """The reply, over a connection of its own as the stock client makes one each time.
@@ -131,9 +136,9 @@ def _running(root: Path, studies: Path, options: Sequence[str]) -> Iterator[Serv
             command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=root
         )
     try:
-        server = Server(port, 0.0, log)
+        server = Server(port, 0.0, process.pid)
         wait_for(lambda: server.ask("GET", "/info/"), f"start of the server, see {log}", process)
-        yield Server(port, time.perf_counter() - started, log)
+        yield replace(server, started_s=time.perf_counter() - started)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=120)
