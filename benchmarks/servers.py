@@ -82,15 +82,17 @@ class Server:
         self.ask("PUT", f"/datastore/label?image={image}", body, **{"Content-Type": kind})
 
 
-def multipart(fields: dict[str, str], files: dict[str, bytes]) -> tuple[bytes, str]:
-    """A form with files named ``upload.nii``, and its content type."""
+def multipart(
+    fields: dict[str, str], files: dict[str, bytes], filename: str = "upload.nii"
+) -> tuple[bytes, str]:
+    """A form with fields and files, and its content type."""
     edge = "edge-of-the-parts"
     parts = [
         f'--{edge}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'.encode()
         for name, text in fields.items()
     ]
     for name, content in files.items():
-        head = f'--{edge}\r\nContent-Disposition: form-data; name="{name}"; filename="upload.nii"'
+        head = f'--{edge}\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"'
         parts += [f"{head}\r\n\r\n".encode(), content, b"\r\n"]
     return b"".join([*parts, f"--{edge}--\r\n".encode()]), f"multipart/form-data; boundary={edge}"
 
