@@ -84,12 +84,14 @@ def scoring_round(root: Path, size: int) -> str:
         return path
 
     with mock.patch.object(predictions, "write_prediction", counted), spent() as scoring:
-        report = score_study(study, workers=stand_in())
+        workers = stand_in()
+        report = score_study(study, workers=workers)
     if report.scored != size:
         raise ValueError(f"expected {size} scores, got {report.scored}")
     with spent() as planning:
         plans = make_plans(study)
-    rows = Spent(scoring.wall - files.wall, scoring.cpu - files.cpu)
+    stood_in = workers.executor.cpu_s  # type: ignore[attr-defined]
+    rows = Spent(scoring.wall - files.wall, scoring.cpu - files.cpu - stood_in)
     ours = [
         ("scores: find, order, commit", rows),
         (f"{len(plans)} plans", planning),

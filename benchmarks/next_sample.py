@@ -67,21 +67,21 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--rounds", type=int, default=6, help=f"of {IN_A_ROW} requests of a kind")
     parser.add_argument("--work", type=Path, help="folder of the studies; kept for a next run")
-    parser.add_argument("--without-stock", action="store_true")
+    parser.add_argument("--stock-up-to", type=int, default=20000, help="scans; 0 for none")
     parser.add_argument("--out", type=Path, help="page whose tables are replaced")
     given = parser.parse_args()
-    kinds = [OURS] if given.without_stock else [OURS, STOCK]
+    sizes = {OURS: given.sizes, STOCK: [n for n in given.sizes if n <= given.stock_up_to]}
     with tempfile.TemporaryDirectory() as passing, ExitStack() as running:
         work = given.work or Path(passing)
         work.mkdir(parents=True, exist_ok=True)
         servers = {}
         for size in given.sizes:
-            for kind in kinds:
+            for kind in (kind for kind in sizes if size in sizes[kind]):
                 servers[kind, size] = running.enter_context(started(kind, work, size))
                 print(f"{kind}, {size} scans: {servers[kind, size].started_s:.1f} s to start")
         found = measure(servers, given.rounds)
         waited = flush_ms(work)
-    text = report(found, kinds, given.sizes, waited)
+    text = report(found, given.sizes, waited)
     print(text)
     if given.out:
         replace_measured(given.out, text, "next sample")
@@ -150,52 +150,74 @@ def submits(server: Server, strategy: str, count: int = 3) -> list[Callable[[], 
     return calls
 
 
-def report(found: dict[Key, Found], kinds: list[str], sizes: list[int], waited: float) -> str:
+def report(found: dict[Key, Found], sizes: list[int], waited: float) -> str:
     """Markdown: milliseconds, CPU milliseconds, and the ratios that have targets."""
-    asked = [(kind, name) for kind in kinds for name in (TRIVIAL, INFO, NEXT, SUBMIT)]
+    asked = list(dict.fromkeys(key[:2] for key in sorted(found)))
     names = ["server", "request", *(f"{size} scans" for size in sizes)]
-    clock = [[*a, *(_clock(found[Key(*a, size)].taken) for size in sizes)] for a in asked]
-    cpu = [[*a, *(f"{_cpu(found[Key(*a, size)]):.1f}" for size in sizes)] for a in asked]
 
-    def middle(kind: str, request: str, size: int) -> float:
-        return statistics.median(found[Key(kind, request, size)].taken)
+    def row(cell: Callable[[Found], str], kind: str, request: str) -> list[str]:
+        keys = [Key(kind, request, size) for size in sizes]
+        return [kind, request, *(cell(found[key]) if key in found else "" for key in keys)]
 
-    ratios = [("Next Sample / `GET /`, ours", (OURS, NEXT), (OURS, TRIVIAL))]
-    if STOCK in kinds:
-        ratios += [
-            (f"{name}, stock / ours", (STOCK, name), (OURS, name)) for name in (NEXT, SUBMIT)
-        ]
-    compared = [
-        [name, *(f"{middle(*over, size) / middle(*under, size):.2f}" for size in sizes)]
-        for name, over, under in ratios
-    ]
-    few, many = min(sizes), max(sizes)
-    grown = [
-        [f"{name}, {kind}", f"{middle(kind, name, many) / middle(kind, name, few):.2f}"]
-        for kind in kinds
-        for name in (NEXT, SUBMIT)
-    ]
+    few = min(sizes)
     times = len(found[Key(OURS, NEXT, few)].taken), len(found[Key(OURS, SUBMIT, few)].taken)
     return "\n\n".join(
         [
             f"{times[0]} requests of a kind, {times[1]} of Submit. One flush of 4 KiB to this disk "
             f"takes {waited:.1f} ms. {os.cpu_count()} cores, average load over five minutes "
             f"{os.getloadavg()[1]:.1f}. By the clock, ms: median (95th percentile).",
-            table(names, clock),
+            table(names, [row(_clock, *a) for a in asked]),
             "CPU time of the server, ms a request:",
-            table(names, cpu),
-            table(["ratio of medians", *names[2:]], compared),
-            table([f"median at {many} / at {few} scans", ""], grown),
+            table(names, [row(_cpu, *a) for a in asked]),
+            table(["ratio of medians, CPU time", *names[2:]], ratios(found, sizes)),
+            table(["largest / smallest pool", "scans", "median", "CPU time"], growth(found)),
         ]
     )
 
 
-def _clock(taken: list[float]) -> str:
-    return f"{statistics.median(taken):.1f} ({percentile(taken, 0.95):.1f})"
+def ratios(found: dict[Key, Found], sizes: list[int]) -> list[list[str]]:
+    """Next Sample against the trivial route, and stock against ours; by the clock and in CPU."""
+    wanted = [("Next Sample / `GET /`, ours", (OURS, NEXT), (OURS, TRIVIAL))]
+    wanted += [(f"{name}, stock / ours", (STOCK, name), (OURS, name)) for name in (NEXT, SUBMIT)]
+    rows = []
+    for name, over, under in wanted:
+        pairs = [(Key(*over, size), Key(*under, size)) for size in sizes]
+        cells = [
+            f"{_middle(found[a]) / _middle(found[b]):.2f}, {_mean(found[a]) / _mean(found[b]):.2f}"
+            if a in found
+            else ""
+            for a, b in pairs
+        ]
+        rows.append([name, *cells])
+    return rows
 
 
-def _cpu(found: Found) -> float:
+def growth(found: dict[Key, Found]) -> list[list[str]]:
+    """How much dearer a request is in the largest pool than in the smallest."""
+    rows = []
+    for kind, name in [(OURS, NEXT), (OURS, SUBMIT), (STOCK, NEXT), (STOCK, SUBMIT)]:
+        keys = sorted(key for key in found if key[:2] == (kind, name))
+        if keys:
+            few, many = found[keys[0]], found[keys[-1]]
+            grown = [f"{_middle(many) / _middle(few):.2f}", f"{_mean(many) / _mean(few):.2f}"]
+            rows.append([f"{name}, {kind}", f"{keys[0].size}, {keys[-1].size}", *grown])
+    return rows
+
+
+def _middle(found: Found) -> float:
+    return statistics.median(found.taken)
+
+
+def _mean(found: Found) -> float:
     return statistics.mean(found.cpu)
+
+
+def _clock(found: Found) -> str:
+    return f"{_middle(found):.1f} ({percentile(found.taken, 0.95):.1f})"
+
+
+def _cpu(found: Found) -> str:
+    return f"{_mean(found):.1f}"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,9 @@ def make_plans(study: Study) -> list[int]:
 
     Strategies that need scores, or features, are left out while no case of the pool has them.
     """
+    stamp = _stamp(study)  # before what it stands for is read: what comes later makes it stale
     model = scores.current_checksum(study.store)
     found = scores.scores(study.store, model, study.settings_hash) if model else {}
-    stamp = _stamp(study)  # before what it stands for is read: what comes later makes it stale
     pool, performance = pool_of(study, found)
     scored = any(case.entropies for case in pool.cases)
     if scored and all(p.n == 0 for p in performance.values()):
@@ -68,10 +69,12 @@ def make_plans(study: Study) -> list[int]:
             "no label to measure performance on (estimator %s, n = 0): every weight is 1",
             study.settings.estimator,
         )
+    described = cache(lambda with_features: pool.to_json(with_features=with_features))
     made = []
     for name in offered(study.settings):
         if can_order(name, pool):
-            made.append(_write_plan(study, name, pool, performance, (model, stamp)))
+            inputs = described(name in NEEDS_FEATURES)
+            made.append(_write_plan(study, name, (pool, inputs), performance, (model, stamp)))
     log.info("made %d plans over %d cases", len(made), len(pool.cases))
     return made
 
@@ -167,11 +170,11 @@ def plan_is_stale(study: Study) -> bool:
 def _write_plan(
     study: Study,
     strategy: str,
-    pool: Pool,
+    described: tuple[Pool, dict[str, Any]],
     performance: dict[str, GroupPerformance],
     basis: tuple[str | None, str],
 ) -> int:
-    model, stamp = basis
+    (pool, inputs), (model, stamp) = described, basis
     n_labelled = len(cases.labelled_ids(study.store))
     seed = int(np.random.default_rng([study.settings.seed, n_labelled]).integers(2**31))
     ranked = _order(strategy, pool, seed)
@@ -183,7 +186,7 @@ def _write_plan(
         seed=seed,
         weights=dict(pool.weights),
         performance={name: asdict(p) for name, p in performance.items()},
-        inputs=pool.to_json(with_features=strategy in NEEDS_FEATURES),
+        inputs=inputs,
         created_at=time.time(),
         note=stamp,
     )
