@@ -10,7 +10,6 @@ replaces the tables in a page between its two marks.
 """
 
 import argparse
-import io
 import statistics
 import tempfile
 import time
@@ -33,6 +32,7 @@ from fair_strategy.data.volumes import Volume, read_image, read_mask, write_imag
 from fair_strategy.learning.checkpoint import Model, load_model
 from fair_strategy.learning.inference import Prediction, half, predict
 from fair_strategy.metrics.overlap import dice
+from fair_strategy.store.predictions import pack
 from fair_strategy.workflows.assessment import assess
 
 SHIPPED = Path("apps/fair_caudate/model/pretrained.pt")
@@ -144,7 +144,7 @@ def measure(model: Model, image: Path, mask: Path, repeats: int, *, slide: bool)
         timed(into, TORCH, partial(bare_passes, inputs, by_torch=True))
         timed(into, BARE, partial(bare_passes, inputs))
         prediction, stored = timed(into, SCORE, lambda: infer_and_score(model, volume))
-        timed(into, PACK, partial(np.savez_compressed, io.BytesIO(), **stored))
+        timed(into, PACK, partial(pack, stored))
         timed(into, LEAST, lambda into=into: [timed(into, name, calls[name]) for name in calls])
     if prediction.route != "localised":
         raise ValueError(f"{image.name}: the localiser is not trusted ({prediction.trust:.2f})")

@@ -68,7 +68,7 @@ class StudyDatastore(Datastore):
 
     def list_images(self) -> list[str]:
         """Ids of all scans that are there."""
-        return [c.case_id for c in self._present()]
+        return cases.present_ids(self.study.store)
 
     def get_labeled_images(
         self, label_tag: str | None = None, labels: list[str] | None = None
@@ -153,7 +153,7 @@ class StudyDatastore(Datastore):
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         """Tag -> label id (that of the scan) for every label of a scan."""
-        found = [r.tag for r in cases.labels(self.study.store) if r.case_id == image_id]
+        found = cases.tags(self.study.store, image_id)
         tags = [tag for tag in found if not self._hidden(image_id, tag)]
         return dict.fromkeys([*tags, *([ORIGINAL] if self._predicted(image_id) else [])], image_id)
 
@@ -267,15 +267,11 @@ class StudyDatastore(Datastore):
         return dict(self._counted())
 
     def _count(self) -> dict[str, Any]:
-        present = set(self.list_images())
-        by_tag: dict[str, set[str]] = {}
-        for record in cases.labels(self.study.store):
-            if not readings.is_reading_tag(record.tag):
-                by_tag.setdefault(record.tag, set()).add(record.case_id)
-        tags = {tag: len(found & present) for tag, found in by_tag.items()}
-        tags[ORIGINAL] = len(self._predictions() & present)
+        counted = cases.count_labels(self.study.store)
+        tags = {tag: n for tag, n in counted.items() if not readings.is_reading_tag(tag)}
+        tags[ORIGINAL] = desk.count_predicted(self.study)
         return {
-            "total": len(present),
+            "total": cases.count_present(self.study.store),
             "completed": tags.get(FINAL, 0),
             "label_tags": {tag: n for tag, n in tags.items() if n},
         }
@@ -347,7 +343,7 @@ class StudyDatastore(Datastore):
         return desk.predicted_ids(self.study)
 
     def _predicted(self, case_id: str) -> bool:
-        return case_id in self._predictions()
+        return desk.count_predicted(self.study, case_id) == 1
 
 
 def _is_of_readers(tag: str) -> bool:

@@ -79,7 +79,7 @@ def place_scan(study: Study, case_id: str, file: Path) -> Path:
     suffix = checked_suffix(file.name)
     if study.pacs is not None:
         raise StudyError("the scans of this study come from a PACS; store the new one there")
-    if any(c.case_id == case_id and c.present for c in cases.cases(study.store)):
+    if case_id in cases.present_ids(study.store):
         raise StudyError(f"{case_id!r} is there already; a scan is never overwritten")
     read_image(file)
     target = study.images_dir / _folder_of(study.images_dir, case_id) / f"{case_id}{suffix}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,6 +22,8 @@ from fair_strategy.learning.checkpoint import write_atomically
 from fair_strategy.learning.objectives import Objective, ObjectiveSettings, Selection
 from fair_strategy.learning.replicas import Replicas
 
+_STEPS_AHEAD = 2
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
@@ -34,7 +38,8 @@ class TrainingSettings:
         seed: of every random draw.
         evaluate_every: steps between two validations; the last step is always validated.
         save_every: steps between two writings of the state file.
-        workers: processes that prepare samples; 0 is this one. No effect on the result.
+        workers: processes that prepare samples; 0 is a thread of this one. No effect on the
+            result.
         context_mm: how much of the scan around a label is kept in memory, each way, besides
             the window itself.
         augment: strength of the random transforms, 0 to 1.
@@ -283,8 +288,22 @@ def _steps(
             pin_memory=False,
         )
     )
-    while parts := list(islice(loaded, len(starts))):
-        yield parts
+    yield from _ahead(lambda: list(islice(loaded, len(starts))))
+
+
+def _ahead(make: Callable[[], list[Part]]) -> Iterator[list[Part]]:
+    """What `make` makes until that is empty, each while the one before is in use.
+
+    It runs in one thread, so its calls follow each other; what it raises is raised in its turn.
+    """
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="samples")
+    try:
+        waiting = deque(pool.submit(make) for _ in range(_STEPS_AHEAD))
+        while parts := waiting.popleft().result():
+            waiting.append(pool.submit(make))
+            yield parts
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _each(tree: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

@@ -25,6 +25,14 @@ from fair_strategy.store.labels import (  # noqa: F401 - found here by callers
     update_label_info,
     work,
 )
+from fair_strategy.store.listings import (  # noqa: F401 - found here by callers
+    count_labels,
+    count_present,
+    present_ids,
+    subjects,
+    tags,
+    usable_files,
+)
 from fair_strategy.store.open_rows import refresh_open
 
 Split = Literal["select", "audit"]

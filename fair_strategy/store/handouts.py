@@ -60,7 +60,8 @@ def percentile_of(store: Store, case_id: str) -> float:
     row = (
         store.read()
         .execute(
-            """SELECT percentile FROM plan_rows WHERE case_id = ? AND percentile IS NOT NULL
+            """SELECT percentile FROM plan_rows JOIN plans USING (plan_id)
+            WHERE case_id = ? AND percentile IS NOT NULL AND strategy <> ''
             ORDER BY plan_id DESC LIMIT 1""",
             (case_id,),
         )

@@ -68,6 +68,7 @@ def take_next(
     lease_s: float,
     skip_s: float,
     shared_client: bool,
+    shown: tuple[str, str] | None = None,
 ) -> Taken | None:
     """Hand out the first open case of the strategy's newest plan that nobody holds.
 
@@ -89,6 +90,9 @@ def take_next(
         skip_s: how long a skipped case stays away from the client that skipped it.
         shared_client: the id is used by several people (stock Slicer's `user-xyz`): asking again
             is then another person's click, and releases nothing.
+        shown: a case and a model: if this very case is handed out, the client is shown the model's
+            prediction of it, except from an audit slot. Noted in the same transaction, because
+            each one waits for the disk (`likely_next` tells for which case to ask).
 
     Returns:
         None if no plan exists, or nothing is left that is neither labelled nor held.
@@ -103,8 +107,20 @@ def take_next(
         row = started or _first_free(connection, strategy, client_id)
         if row is None:
             return None
+        if shown is not None and row["case_id"] == shown[0] and row["reason"] != AUDIT:
+            connection.execute(
+                "INSERT OR REPLACE INTO seen_models VALUES (?, ?, ?)",
+                (shown[0], client_id, shown[1]),
+            )
         taken = _hand_out(connection, row, client_id, expires_at=now + lease_s)
         return replace(taken, started=started is not None)
+
+
+def likely_next(store: Store, strategy: str, client_id: str) -> str | None:
+    """The case that `take_next` will hand out unless others are faster or a lease ends; or None."""
+    started = store.read().execute(_STARTED_ROWS, {"client": client_id}).fetchone()
+    row = started or _first_free(store.read(), strategy, client_id)
+    return None if row is None else str(row["case_id"])
 
 
 def _skip_held(

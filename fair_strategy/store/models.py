@@ -52,6 +52,20 @@ def publish(store: Store, checksum: str) -> None:
             raise LookupError(f"model {checksum} is not in the store; add it before publishing")
 
 
+def checksums(store: Store) -> list[str]:
+    """Of all models, the current one first and then the newest; reads no statistics."""
+    rows = store.read().execute(
+        "SELECT checksum FROM models ORDER BY current DESC, created_at DESC, checksum DESC"
+    )
+    return [checksum for (checksum,) in rows]
+
+
+def current_checksum(store: Store) -> str | None:
+    """Checksum of the published model; None before the first."""
+    row = store.read().execute("SELECT checksum FROM models WHERE current = 1").fetchone()
+    return None if row is None else str(row[0])
+
+
 def current_model(store: Store) -> ModelRecord | None:
     """The published model; None before the first."""
     row = store.read().execute("SELECT * FROM models WHERE current = 1").fetchone()

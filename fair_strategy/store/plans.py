@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from fair_strategy.store.leases import (  # noqa: F401 - found here by callers
     held_by,
     lease_of,
     leases,
+    likely_next,
     models_in_use,
     random_draws,
     release,
@@ -40,6 +42,11 @@ from fair_strategy.store.reveals import (  # noqa: F401 - found here by callers
 )
 
 KEPT_PLANS = 3
+_ROWS_AT_ONCE = 2000
+_UNFINISHED = ""
+"""Strategy of a plan that is being written, or that a killed process left so."""
+_LEFT_AFTER_S = 3600.0
+"""An hour is longer than any plan is written."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,9 @@ def add_plan(
     Cases that were labelled, lost or excluded while the plan was made are closed at once. Of the
     strategy's older plans, those beyond the newest `keep` from which nothing was taken are
     deleted; a plan with a decision stays for ever, to be replayed.
+
+    A large plan is written, and deleted, some rows at a time: between two transactions a reader
+    who waits for Next Sample gets it. Until its last row is there nobody sees the plan.
     """
     columns = (
         record.strategy,
@@ -113,15 +123,32 @@ def add_plan(
     )
     values = [_row_values(row) for row in plan_rows]
     with store.transaction() as connection:
-        plan_id = _insert_plan(connection, columns)
-        connection.executemany(
-            """INSERT INTO plan_rows (plan_id, position, case_id, subgroup, score, utility,
-            percentile, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
-            ((plan_id, *row) for row in values),
-        )
-        refresh_plan(connection, plan_id)
-        _prune(connection, record.strategy, keep)
+        plan_id = _insert_plan(connection, (_UNFINISHED, *columns[1:]))
+        _insert_rows(connection, plan_id, values[:_ROWS_AT_ONCE])
+        if len(values) <= _ROWS_AT_ONCE:
+            _finish(connection, plan_id, record.strategy)
+    for start in range(_ROWS_AT_ONCE, len(values), _ROWS_AT_ONCE):
+        with store.transaction() as connection:
+            _insert_rows(connection, plan_id, values[start : start + _ROWS_AT_ONCE])
+            if start + _ROWS_AT_ONCE >= len(values):
+                _finish(connection, plan_id, record.strategy)
+    _prune(store, record.strategy, keep)
     return plan_id
+
+
+def _insert_rows(
+    connection: sqlite3.Connection, plan_id: int, values: Sequence[tuple[object, ...]]
+) -> None:
+    connection.executemany(
+        """INSERT INTO plan_rows (plan_id, position, case_id, subgroup, score, utility,
+        percentile, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+        ((plan_id, *row) for row in values),
+    )
+
+
+def _finish(connection: sqlite3.Connection, plan_id: int, strategy: str) -> None:
+    connection.execute("UPDATE plans SET strategy = ? WHERE plan_id = ?", (strategy, plan_id))
+    refresh_plan(connection, plan_id)
 
 
 def _row_values(row: PlanRow) -> tuple[object, ...]:
@@ -138,14 +165,36 @@ def _insert_plan(connection: sqlite3.Connection, columns: tuple[object, ...]) ->
     return int(row["plan_id"])
 
 
-def _prune(connection: sqlite3.Connection, strategy: str, keep: int) -> None:
-    connection.execute(
-        """DELETE FROM plans WHERE strategy = :strategy
-        AND plan_id NOT IN (SELECT plan_id FROM plans WHERE strategy = :strategy
-            ORDER BY plan_id DESC LIMIT :keep)
+def _prune(store: Store, strategy: str, keep: int) -> None:
+    found = store.read().execute(
+        """SELECT plan_id FROM plans WHERE (strategy = :strategy
+            AND plan_id NOT IN (SELECT plan_id FROM plans WHERE strategy = :strategy
+                ORDER BY plan_id DESC LIMIT :keep)
+            OR strategy = :unfinished AND created_at < :left)
         AND NOT EXISTS (SELECT 1 FROM decisions WHERE decisions.plan_id = plans.plan_id)""",
-        {"strategy": strategy, "keep": max(keep, 1)},
+        {
+            "strategy": strategy,
+            "keep": max(keep, 1),
+            "unfinished": _UNFINISHED,
+            "left": time.time() - _LEFT_AFTER_S,
+        },
     )
+    for (plan_id,) in found.fetchall():
+        while not _deleted(store, plan_id):
+            pass
+
+
+def _deleted(store: Store, plan_id: int) -> bool:
+    """Delete some rows of a plan; with the last of them, the plan: whether it is gone."""
+    with store.transaction() as connection:
+        rows = connection.execute(
+            """DELETE FROM plan_rows WHERE plan_id = :plan AND position IN (
+                SELECT position FROM plan_rows WHERE plan_id = :plan LIMIT :some)""",
+            {"plan": plan_id, "some": _ROWS_AT_ONCE},
+        ).rowcount
+        if rows < _ROWS_AT_ONCE:
+            connection.execute("DELETE FROM plans WHERE plan_id = ?", (plan_id,))
+    return rows < _ROWS_AT_ONCE
 
 
 def plan_head(store: Store, strategy: str) -> PlanHead | None:

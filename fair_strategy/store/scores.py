@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from fair_strategy.store.encoding import null_to_nan, number_or_null, to_json
 from fair_strategy.store.models import (  # noqa: F401 - found here by callers
     ModelRecord,
     add_model,
+    checksums,
+    current_checksum,
     current_model,
     models,
     publish,
@@ -56,23 +58,33 @@ def add_score(store: Store, record: ScoreRecord, *, features: ArrayLike | None =
         features: (D,), what the model makes of the case; kept in float16, beyond its range at its
             limits. None if there are none.
     """
+    add_scores(store, [(record, features)])
+
+
+def add_scores(store: Store, found: Iterable[tuple[ScoreRecord, ArrayLike | None]]) -> None:
+    """`add_score` of each, all in one transaction: the disk is waited for once."""
+    rows = [_values(record, features) for record, features in found]
     with store.transaction() as connection:
-        connection.execute(
+        connection.executemany(
             """INSERT OR REPLACE INTO scores (case_id, fingerprint, model, settings_hash,
             entropies, volume_mm3, flags, created_at, features)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-            (
-                record.case_id,
-                record.fingerprint,
-                record.model,
-                record.settings_hash,
-                to_json(record.entropies),
-                number_or_null(record.volume_mm3),
-                to_json(record.flags),
-                record.created_at,
-                None if features is None else _to_float16(features).tobytes(),
-            ),
+            rows,
         )
+
+
+def _values(record: ScoreRecord, features: ArrayLike | None) -> tuple[object, ...]:
+    return (
+        record.case_id,
+        record.fingerprint,
+        record.model,
+        record.settings_hash,
+        to_json(record.entropies),
+        number_or_null(record.volume_mm3),
+        to_json(record.flags),
+        record.created_at,
+        None if features is None else _to_float16(features).tobytes(),
+    )
 
 
 def scores(store: Store, model: str, settings_hash: str) -> dict[str, ScoreRecord]:
@@ -96,14 +108,35 @@ def features(store: Store, model: str, settings_hash: str) -> dict[str, NDArray[
     return {row["case_id"]: np.frombuffer(row["features"], dtype=_FLOAT16) for row in rows}
 
 
-def count_scores(store: Store, model: str, settings_hash: str) -> int:
-    """How many of the cases present are scored under a model and settings, as files are now."""
+def scored_ids(store: Store, model: str, settings_hash: str) -> list[str]:
+    """Ids of the cases that `scores` holds, sorted, without reading any score."""
+    rows = store.read().execute(
+        """SELECT case_id FROM scores JOIN cases USING (case_id, fingerprint)
+        WHERE model = ? AND settings_hash = ? ORDER BY case_id""",
+        (model, settings_hash),
+    )
+    return [case_id for (case_id,) in rows]
+
+
+def count_scores(
+    store: Store, by: Sequence[str], settings_hash: str, *, case_id: str | None = None
+) -> int:
+    """How many of the cases present one of these models at least has scored, as files are now.
+
+    Args:
+        store: the study's store.
+        by: checksums of the models.
+        settings_hash: of the scores.
+        case_id: count this case alone, present or not: 1 or 0.
+    """
+    which, named = ("present = 1", ()) if case_id is None else ("case_id = ?", (case_id,))
     row = (
         store.read()
         .execute(
-            """SELECT count(*) FROM scores JOIN cases USING (case_id, fingerprint)
-            WHERE model = ? AND settings_hash = ? AND present = 1""",
-            (model, settings_hash),
+            f"""SELECT count(*) FROM cases WHERE {which} AND EXISTS (SELECT 1 FROM scores
+            WHERE model IN ({", ".join("?" * len(by))}) AND settings_hash = ?
+            AND scores.case_id = cases.case_id AND scores.fingerprint = cases.fingerprint)""",
+            (*named, *by, settings_hash),
         )
         .fetchone()
     )

@@ -92,10 +92,6 @@ def next_case(
                 "no scan can be handed out yet; the study lead finds the reason in the server's log"
             )
         return None
-    shown = shown_prediction(study, taken.case_id)
-    # From an audit slot the pre-segmentation is hidden: it is seen once it is asked for.
-    if shown is not None and taken.reason != plans.AUDIT:
-        plans.set_seen_model(study.store, taken.case_id, client_id, shown.model)
     return _handed(study, strategy, taken)
 
 
@@ -196,6 +192,12 @@ def predicted_ids(study: Study) -> set[str]:
     return found
 
 
+def count_predicted(study: Study, case_id: str | None = None) -> int:
+    """How many of the scans that are there `predicted_ids` holds; of one scan: 1 or 0."""
+    models = _shown_models(study)
+    return scores.count_scores(study.store, models, study.settings_hash, case_id=case_id)
+
+
 def markups(study: Study, case_id: str) -> dict[str, Any]:
     """Fiducials at the places of highest uncertainty, in Slicer's markups format (RAS, mm)."""
     stored = ensure_prediction(study, case_id)
@@ -234,7 +236,7 @@ def pending_work(study: Study) -> dict[str, Any]:
     `model` is the checksum of the current model, for which the work is. `uncompared` are labels
     that are to be compared with predictions, and final labels that are to be made of readings.
     """
-    model = scores.current_model(study.store)
+    model = scores.current_checksum(study.store)
     unsettled = len(due_cases(study))
     if model is None:
         return {
@@ -244,11 +246,11 @@ def pending_work(study: Study) -> dict[str, Any]:
             "train_due": False,
             "plan_stale": _plan_stale(study),
         }
-    unscored = len(scores.unscored(study.store, model.checksum, study.settings_hash))
+    unscored = len(scores.unscored(study.store, model, study.settings_hash))
     uncompared = unsettled + len(scores.uncompared(study.store))
-    uncompared += len(scores.uncompared_with(study.store, model.checksum))
+    uncompared += len(scores.uncompared_with(study.store, model))
     return {
-        "model": model.checksum,
+        "model": model,
         "unscored": unscored,
         "uncompared": uncompared,
         "train_due": due(study),
@@ -264,7 +266,10 @@ def _plan_stale(study: Study) -> bool:
 
 
 def _take(study: Study, strategy: str, client_id: str, now: float) -> Taken | None:
-    return plans.take_next(
+    """Hand out the plan's next case, and note whose prediction of it the reader is shown."""
+    likely = plans.likely_next(study.store, strategy, client_id)
+    model = None if likely is None else shown_model(study, likely)
+    taken = plans.take_next(
         study.store,
         strategy,
         client_id,
@@ -272,7 +277,14 @@ def _take(study: Study, strategy: str, client_id: str, now: float) -> Taken | No
         lease_s=60.0 * study.settings.lease_minutes,
         skip_s=60.0 * study.settings.skip_minutes,
         shared_client=_is_shared(client_id),
+        shown=None if likely is None or model is None else (likely, model),
     )
+    # From an audit slot the pre-segmentation is hidden: it is seen once it is asked for.
+    if taken is not None and taken.case_id != likely and taken.reason != plans.AUDIT:
+        model = shown_model(study, taken.case_id)
+        if model is not None:
+            plans.set_seen_model(study.store, taken.case_id, client_id, model)
+    return taken
 
 
 def _is_shared(client_id: str) -> bool:
@@ -293,9 +305,9 @@ def _edited_mm3(
 
 def is_stale(study: Study, strategy: str, model: str | None, settings_version: int) -> bool:
     """Whether a strategy's plan was made for an earlier model, or under other settings."""
-    current = scores.current_model(study.store)
+    current = scores.current_checksum(study.store)
     return strategy in NEEDS_SCORES and (
-        current is None or model != current.checksum or settings_version != study.settings_version
+        current is None or model != current or settings_version != study.settings_version
     )
 
 
@@ -329,12 +341,19 @@ def shown_prediction(study: Study, case_id: str) -> StoredPrediction | None:
     return None
 
 
+def shown_model(study: Study, case_id: str) -> str | None:
+    """Checksum of the model of `shown_prediction`, without reading its arrays; None without one."""
+    fingerprint = cases.case(study.store, case_id).fingerprint
+    for checksum in _shown_models(study):
+        if predictions.has_prediction(study.state_dir, checksum, case_id, fingerprint):
+            return checksum
+    return None
+
+
 def _shown_models(study: Study) -> list[str]:
-    current = scores.current_model(study.store)
-    if current is None:
+    if scores.current_checksum(study.store) is None:
         return []
-    others = [m.checksum for m in scores.models(study.store) if m.checksum != current.checksum]
-    return [current.checksum, *others[-1:]]
+    return scores.checksums(study.store)[:2]
 
 
 def _materialised(study: Study, stored: StoredPrediction, what: str, suffix: str) -> Path:

@@ -130,8 +130,8 @@ def freeze_validation(study: Study) -> None:
     cohort, store, wanted = study.cohort(), study.store, study.settings.validation_per_group
     frozen = cases.splits(store)
     by_group = _subjects_by_group(store, cohort)
-    labelled_cases = set(cases.labelled_ids(store))
-    labelled = {c.subject_id for c in cases.cases(store) if c.case_id in labelled_cases}
+    subject_of = cases.subjects(store)
+    labelled = {subject_of[case_id] for case_id in cases.labelled_ids(store)}
     trained = _trained_subjects(store)
     for number, group in enumerate(sorted(by_group)):
         subjects = by_group[group]
@@ -151,8 +151,8 @@ def _trained_subjects(store: Store) -> set[str]:
     """Subjects that the current model was trained on: too late to validate on them."""
     current = scores.current_model(store)
     digests = set(current.statistics.get("label_digests", [])) if current else set()
-    seen = {r.case_id for r in cases.labels(store, "final") if r.digest in digests}
-    return {c.subject_id for c in cases.cases(store) if c.case_id in seen}
+    subject_of = cases.subjects(store)
+    return {subject_of[r.case_id] for r in cases.labels(store, "final") if r.digest in digests}
 
 
 def _halves(subjects: list[str], counts: Counter[Split]) -> dict[str, Split]:
@@ -166,7 +166,7 @@ def _halves(subjects: list[str], counts: Counter[Split]) -> dict[str, Split]:
 
 def _subjects_by_group(store: Store, cohort: Cohort) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
-    for subject in sorted({c.subject_id for c in cases.cases(store) if c.present}):
+    for subject in sorted(set(cases.subjects(store, present=True).values())):
         groups.setdefault(cohort.subgroup(subject), []).append(subject)
     return groups
 
@@ -225,7 +225,7 @@ def _existing_mask(study: Study, case_id: str, path: Path) -> NDArray[np.uint8]:
 
 def _cohort_notes(study: Study) -> list[str]:
     cohort = study.cohort()
-    subjects = {c.subject_id for c in cases.cases(study.store) if c.present}
+    subjects = set(cases.subjects(study.store, present=True).values())
     if not subjects:
         return [f"{study.location}: {_nothing_found(study)}"]
     if not cohort.fairness_on:

@@ -126,14 +126,14 @@ def _compare(study: Study, case_id: str, model: str, *, seen: bool) -> None:
 
 def _validation(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
     splits = cases.splits(study.store)
-    subject = {c.case_id: c.subject_id for c in cases.cases(study.store)}
+    subject = cases.subjects(study.store)
     newest = newest_comparisons(study, model.checksum)
     return [c for c in newest.values() if splits.get(subject[c.case_id]) == "select"]
 
 
 def _labelled(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
     splits = cases.splits(study.store)
-    subject = {c.case_id: c.subject_id for c in cases.cases(study.store)}
+    subject = cases.subjects(study.store)
     newest = newest_comparisons(study, model.checksum)
     return [c for c in newest.values() if subject[c.case_id] not in splits]
 

@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,6 @@ from fair_strategy.acquisition.weights import group_weights
 from fair_strategy.config import StudySettings
 from fair_strategy.data import bids
 from fair_strategy.store import cases, plans, scores
-from fair_strategy.store.cases import CaseRecord
 from fair_strategy.store.plans import PlanRecord, PlanRow
 from fair_strategy.store.scores import ScoreRecord
 from fair_strategy.store.settings import get_value, set_value
@@ -59,8 +59,8 @@ def make_plans(study: Study) -> list[int]:
 
     Strategies that need scores, or features, are left out while no case of the pool has them.
     """
-    current = scores.current_model(study.store)
-    model = current.checksum if current else None
+    stamp = _stamp(study)  # before what it stands for is read: what comes later makes it stale
+    model = scores.current_checksum(study.store)
     found = scores.scores(study.store, model, study.settings_hash) if model else {}
     pool, performance = pool_of(study, found)
     scored = any(case.entropies for case in pool.cases)
@@ -69,10 +69,12 @@ def make_plans(study: Study) -> list[int]:
             "no label to measure performance on (estimator %s, n = 0): every weight is 1",
             study.settings.estimator,
         )
+    described = cache(lambda with_features: pool.to_json(with_features=with_features))
     made = []
     for name in offered(study.settings):
         if can_order(name, pool):
-            made.append(_write_plan(study, name, pool, performance, model))
+            inputs = described(name in NEEDS_FEATURES)
+            made.append(_write_plan(study, name, (pool, inputs), performance, (model, stamp)))
     log.info("made %d plans over %d cases", len(made), len(pool.cases))
     return made
 
@@ -86,7 +88,7 @@ def pool_of(
     ids = sorted(cases.unlabelled_ids(study.store))
     subgroups = study.subgroups()  # read last: a scan that came since is left to the next plan
     splits = cases.splits(study.store)
-    subject = {c.case_id: c.subject_id for c in cases.cases(study.store)}
+    subject = cases.subjects(study.store)
     vectors = _features(study, found)
     # The frozen validation set is not trained on: it covers nothing.
     trained = {i for i in cases.labelled_ids(study.store) if subject[i] not in splits}
@@ -168,10 +170,11 @@ def plan_is_stale(study: Study) -> bool:
 def _write_plan(
     study: Study,
     strategy: str,
-    pool: Pool,
+    described: tuple[Pool, dict[str, Any]],
     performance: dict[str, GroupPerformance],
-    model: str | None,
+    basis: tuple[str | None, str],
 ) -> int:
+    (pool, inputs), (model, stamp) = described, basis
     n_labelled = len(cases.labelled_ids(study.store))
     seed = int(np.random.default_rng([study.settings.seed, n_labelled]).integers(2**31))
     ranked = _order(strategy, pool, seed)
@@ -183,9 +186,9 @@ def _write_plan(
         seed=seed,
         weights=dict(pool.weights),
         performance={name: asdict(p) for name, p in performance.items()},
-        inputs=pool.to_json(with_features=strategy in NEEDS_FEATURES),
+        inputs=inputs,
         created_at=time.time(),
-        note=_stamp(study),
+        note=stamp,
     )
     return plans.add_plan(study.store, plan, _rows(ranked, pool))
 
@@ -228,18 +231,13 @@ def _stamp(study: Study) -> str:
     Labels and leases are not in it, except for those of the validation set: the first figures of
     a subgroup are worth a new plan, and the set is bounded.
     """
-    current = scores.current_model(study.store)
-    model = current.checksum if current else ""
-    scored = scores.scores(study.store, model, study.settings_hash) if model else {}
-    scans = [(c.case_id, c.fingerprint) for c in cases.cases(study.store) if _usable(c)]
+    model = scores.current_checksum(study.store) or ""
+    scored = scores.scored_ids(study.store, model, study.settings_hash) if model else []
+    scans = cases.usable_files(study.store)
     table = bids.participants_file(study.images_dir)
     changed = table.stat().st_mtime_ns if table else 0
-    parts = (model, study.settings_version, scans, sorted(scored), changed, _evidence(study))
+    parts = (model, study.settings_version, scans, scored, changed, _evidence(study))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _usable(record: CaseRecord) -> bool:
-    return record.present and not record.unreadable and not record.excluded
 
 
 def _evidence(study: Study) -> list[tuple[str, int]]:
@@ -271,5 +269,4 @@ def _remember_weights(
 
 
 def _model(study: Study) -> str:
-    current = scores.current_model(study.store)
-    return current.checksum if current else ""
+    return scores.current_checksum(study.store) or ""

@@ -230,7 +230,7 @@ def due(study: Study) -> bool:
 def labels_since_model(study: Study) -> int:
     """Labels for training submitted since the current model was trained."""
     splits = cases.splits(study.store)
-    subject = {c.case_id: c.subject_id for c in cases.cases(study.store) if not c.excluded}
+    subject = cases.subjects(study.store, excluded=False)
     model = scores.current_model(study.store)
     known = set(model.statistics.get("label_digests", [])) if model else set()
     return sum(

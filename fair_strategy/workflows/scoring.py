@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
@@ -32,6 +33,8 @@ from fair_strategy.workflows.work import Work
 log = logging.getLogger(__name__)
 
 _MISSED_IN_A_ROW = 3
+_WRITTEN_BEHIND = 16
+"""So many outcomes may wait for the disk, each some MB."""
 
 # One volume at a time: two forward passes side by side would double the memory, not the speed.
 _one_forward_pass = threading.Lock()
@@ -48,6 +51,10 @@ class Outcome:
     stored: StoredPrediction
     assessment: Assessment
     features: NDArray[np.float32] | None
+
+
+Found = tuple[CaseRecord, Outcome | str | ArchiveUnavailable]
+"""A scan and its outcome; or why it has none, for good or for now."""
 
 
 @dataclass
@@ -68,14 +75,14 @@ def score_study(
     stop: Callable[[], bool] = lambda: False,
     workers: Workers | None = None,
 ) -> ScoringReport:
-    """Score every case that the current model has not scored yet, one commit a volume.
+    """Score every case that the current model has not scored yet, each committed as it comes.
 
     An unreadable volume is noted with its case and left out; the run goes on. One that a PACS
     does not send stays unscored, for a later run; after three in a row the run ends.
 
     Args:
         limit: at most so many volumes.
-        progress: called with (done, total) after each volume.
+        progress: called with (done, total) after each volume, when it is written.
         stop: asked before each volume; True ends the run early, nothing is lost.
         workers: where volumes are read and predicted; None for this process, which reads the
             next one meanwhile. Everything is written here alone.
@@ -91,7 +98,7 @@ def score_study(
     wanted = takewhile(lambda _: not stop(), todo)
     found = _here(study, wanted, model) if workers is None else _on(workers, study, wanted, model)
     missed = 0
-    for done, (record, outcome) in enumerate(found, start=1):
+    for done, (record, outcome) in enumerate(_kept(study, found), start=1):
         _note(study, report, record, outcome)
         if progress:
             progress(done, len(todo))
@@ -109,7 +116,6 @@ def _note(
     outcome: Outcome | str | ArchiveUnavailable,
 ) -> None:
     if isinstance(outcome, Outcome):
-        _keep(study, outcome)
         report.scored += 1
     elif isinstance(outcome, ArchiveUnavailable):
         report.unavailable += 1
@@ -149,7 +155,7 @@ def predict_case(
         VolumeError: if the network cannot take the volume (its extent does not fit the memory).
     """
     outcome = _outcome(model, volume, study.settings, (record.case_id, record.fingerprint))
-    _keep(study, outcome)
+    _keep(study, [outcome])
     return outcome.stored
 
 
@@ -182,9 +188,7 @@ def predict_volume(
         ) from error
 
 
-def _here(
-    study: Study, records: Iterable[CaseRecord], file: ModelFile
-) -> Iterator[tuple[CaseRecord, Outcome | str | ArchiveUnavailable]]:
+def _here(study: Study, records: Iterable[CaseRecord], file: ModelFile) -> Iterator[Found]:
     model = file.load()
     for record, reading in _read_ahead(study, records):
         try:
@@ -198,7 +202,7 @@ def _here(
 
 def _on(
     workers: Workers, study: Study, records: Iterable[CaseRecord], model: ModelFile
-) -> Iterator[tuple[CaseRecord, Outcome | str]]:
+) -> Iterator[Found]:
     if study.pacs is not None:
         raise StudyError("scans in a PACS are scored without --cluster: no worker can fetch them")
     asked: dict[str, CaseRecord] = {}
@@ -232,24 +236,53 @@ def _outcome(
     return Outcome(stored, assessment, prediction.features)
 
 
-def _keep(study: Study, outcome: Outcome) -> None:
-    """Write the prediction, then commit its score."""
+def _keep(study: Study, outcomes: Sequence[Outcome]) -> None:
+    """Write the predictions, then commit their scores, all at once."""
+    for outcome in outcomes:
+        predictions.write_prediction(study.state_dir, outcome.stored)
+    scores.add_scores(study.store, [(_score(study, o), o.features) for o in outcomes])
+
+
+def _score(study: Study, outcome: Outcome) -> ScoreRecord:
     stored, assessment = outcome.stored, outcome.assessment
-    predictions.write_prediction(study.state_dir, stored)
-    scores.add_score(
-        study.store,
-        ScoreRecord(
-            case_id=stored.case_id,
-            fingerprint=stored.fingerprint,
-            model=stored.model,
-            settings_hash=study.settings_hash,
-            entropies=assessment.entropies,
-            volume_mm3=assessment.volume_mm3,
-            flags=assessment.flags,
-            created_at=time.time(),
-        ),
-        features=outcome.features,
+    return ScoreRecord(
+        case_id=stored.case_id,
+        fingerprint=stored.fingerprint,
+        model=stored.model,
+        settings_hash=study.settings_hash,
+        entropies=assessment.entropies,
+        volume_mm3=assessment.volume_mm3,
+        flags=assessment.flags,
+        created_at=time.time(),
     )
+
+
+def _kept(study: Study, found: Iterable[Found]) -> Iterator[Found]:
+    """The same, each outcome once it is written; that is done while the next one is computed.
+
+    What comes while one is written is committed together: one volume at a time where a forward
+    pass takes longer than the disk, and many where it does not. An error of `found` is raised
+    after all that it gave before is written.
+    """
+    waiting: deque[Found] = deque()
+    writings: deque[Future[list[Found]]] = deque()
+
+    def write() -> list[Found]:
+        batch = [waiting.popleft() for _ in range(len(waiting))]
+        outcomes = [outcome for _, outcome in batch if isinstance(outcome, Outcome)]
+        if outcomes:
+            _keep(study, outcomes)
+        return batch
+
+    with ThreadPoolExecutor(max_workers=1) as writer:
+        for record, outcome in found:
+            waiting.append((record, outcome))
+            writings.append(writer.submit(write))
+            most = _WRITTEN_BEHIND if isinstance(outcome, Outcome) else 0
+            while writings and (len(writings) > most or writings[0].done()):
+                yield from writings.popleft().result()
+        for writing in writings:
+            yield from writing.result()
 
 
 def _stored(

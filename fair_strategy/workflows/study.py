@@ -71,9 +71,8 @@ class Study:
     def subgroups(self) -> dict[str, str]:
         """case_id -> subgroup for every scan that is there."""
         cohort = self.cohort()
-        return {
-            c.case_id: cohort.subgroup(c.subject_id) for c in cases.cases(self.store) if c.present
-        }
+        there = cases.subjects(self.store, present=True)
+        return {case_id: cohort.subgroup(subject) for case_id, subject in there.items()}
 
 
 def open_study(

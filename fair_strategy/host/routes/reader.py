@@ -32,6 +32,13 @@ router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
 Params = Annotated[str, Form()]
 
 
+@router.get("/info/")
+def app_info(user: User = MAY_READ) -> dict[str, Any]:
+    """What the application offers, and counts."""
+    told: dict[str, Any] = app_instance().info()
+    return told
+
+
 @router.post("/activelearning/{strategy}")
 def next_sample(
     strategy: str, params: dict[str, Any] | None = None, user: User = MAY_READ

@@ -128,3 +128,55 @@ def test_every_strategys_newest_plan_learns_of_a_label(study):
     study.save("c0")
     assert study.take("ann") == "c1"
     assert study.take("bob", strategy="random") == "c2"
+
+
+def test_a_large_plan_is_seen_when_its_last_row_is_there(study, monkeypatch):
+    monkeypatch.setattr(plans, "_ROWS_AT_ONCE", 2)
+    real, seen = plans._insert_rows, []
+
+    def noted(connection, plan_id, values):
+        seen.append(plans.plan_head(study.store, "entropy"))
+        real(connection, plan_id, values)
+
+    monkeypatch.setattr(plans, "_insert_rows", noted)
+    study.save("c1")
+    ids = [f"c{n}" for n in range(6)]
+    written = study.plan(*ids, strategy="entropy")
+    assert seen == [None, None, None]
+    assert plans.plan_head(study.store, "entropy").plan_id == written
+    assert [row.case_id for row in plans.rows(study.store, written)] == ids
+    taken = [study.take(f"reader {n}", strategy="entropy") for n in range(6)]
+    assert taken == ["c0", "c2", "c3", "c4", "c5", None]
+
+
+def test_a_plan_that_a_killed_process_left_half_written_is_never_followed_and_goes(
+    study, monkeypatch
+):
+    monkeypatch.setattr(plans, "_ROWS_AT_ONCE", 2)
+    real, left = plans._insert_rows, iter(range(2))
+
+    def killed_in_the_second(connection, plan_id, values):
+        if next(left) == 1:
+            raise KeyboardInterrupt
+        real(connection, plan_id, values)
+
+    monkeypatch.setattr(plans, "_insert_rows", killed_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        study.plan("c0", "c1", "c2", strategy="entropy")
+    monkeypatch.setattr(plans, "_insert_rows", real)
+    half = study.store.read().execute("SELECT max(plan_id) FROM plans").fetchone()[0]
+    assert len(plans.rows(study.store, half)) == 2
+    assert study.take("ann", strategy="entropy") is None
+    study.plan("c0", "c1", "c2", strategy="entropy")
+    assert plans.rows(study.store, half) == []
+    with pytest.raises(LookupError):
+        plans.plan(study.store, half)
+
+
+def test_large_plans_are_pruned_whole(study, monkeypatch):
+    monkeypatch.setattr(plans, "_ROWS_AT_ONCE", 2)
+    made = [study.plan(*[f"c{n}" for n in range(6)]) for _ in range(5)]
+    kept = [plan_id for plan_id in made if plans.rows(study.store, plan_id)]
+    assert kept == made[-3:]
+    count = study.store.read().execute("SELECT count(*) FROM plan_rows").fetchone()[0]
+    assert count == 3 * 6

@@ -15,6 +15,7 @@ from fair_strategy.store.predictions import (
     StoredPrediction,
     full_entropy,
     full_mask,
+    has_prediction,
     prune,
     read_prediction,
     voxels_apart,
@@ -57,6 +58,39 @@ def test_a_prediction_comes_back_as_it_was_written(tmp_path):
             np.testing.assert_array_equal(value, wanted)
         else:
             assert value == wanted
+
+
+@pytest.mark.parametrize(
+    ("changes", "there"),
+    [
+        ({}, True),
+        ({"model": "b" * 64}, False),
+        ({"case_id": "x"}, False),
+        ({"fingerprint": "1"}, False),
+    ],
+)
+def test_there_is_a_prediction_exactly_where_one_is_read(tmp_path, changes, there):
+    write_prediction(tmp_path, prediction())
+    key = {"model": "a" * 64, "case_id": "sub-01_T1w", "fingerprint": "10-1"} | changes
+    assert has_prediction(tmp_path, **key) is there
+    assert (read(tmp_path, **changes) is not None) is there
+
+
+def test_a_file_of_garbage_is_no_prediction(tmp_path):
+    path = write_prediction(tmp_path, prediction())
+    path.write_bytes(b"garbage")
+    assert not has_prediction(tmp_path, "a" * 64, "sub-01_T1w", "10-1")
+    assert not path.exists()
+
+
+def test_predictions_of_the_releases_before_are_read(tmp_path):
+    record = prediction()
+    path = write_prediction(tmp_path, record)
+    with np.load(path) as packed:
+        arrays = dict(packed)
+    np.savez_compressed(path, **arrays)
+    assert has_prediction(tmp_path, "a" * 64, "sub-01_T1w", "10-1")
+    np.testing.assert_array_equal(read(tmp_path).entropy, record.entropy)
 
 
 def test_nothing_found_is_a_prediction_too(tmp_path):

@@ -87,7 +87,19 @@ def test_scoring_a_case_again_replaces_its_score(study):
     scores.add_score(study.store, score())
     scores.add_score(study.store, score(flags=()))
     assert scores.scores(study.store, "model-a", "margin 5")["c0"].flags == ()
-    assert scores.count_scores(study.store, "model-a", "margin 5") == 1
+    assert scores.count_scores(study.store, ["model-a"], "margin 5") == 1
+
+
+def test_a_case_that_several_models_scored_counts_once_and_only_while_it_is_there(study):
+    for case_id, model in (("c0", "model-a"), ("c0", "model-b"), ("c1", "model-b")):
+        scores.add_score(study.store, score(case_id, model=model))
+    both = (study.store, ["model-a", "model-b"], "margin 5")
+    assert scores.count_scores(*both) == 2
+    assert scores.scored_ids(study.store, "model-b", "margin 5") == ["c0", "c1"]
+    study.sync("c0")
+    assert scores.count_scores(*both) == 1
+    assert [scores.count_scores(*both, case_id=c) for c in ("c0", "c1", "c2")] == [1, 1, 0]
+    assert scores.count_scores(study.store, [], "margin 5") == 0
 
 
 def test_features_come_back_in_half_precision_and_only_where_there_are_any(study):
@@ -128,7 +140,7 @@ def test_only_scores_of_present_cases_are_counted(study):
     for case_id in ("c0", "c1"):
         scores.add_score(study.store, score(case_id))
     cases.sync(study.store, study.scans("c1", "c2"))
-    assert scores.count_scores(study.store, "model-a", "margin 5") == 1
+    assert scores.count_scores(study.store, ["model-a"], "margin 5") == 1
 
 
 def model(checksum: str, created_at: float = 1.0) -> ModelRecord:

@@ -181,7 +181,7 @@ def test_without_a_chosen_feature_every_subject_is_unknown_and_weighs_the_same(m
     (study.images_dir / "participants.tsv").write_text("participant_id\tsex\nsub-01\tF\n")
     scored(study)
     assert plans.latest_plan(study.store, "weighted_entropy").weights == {"unknown": 1.0}
-    assert scores.count_scores(study.store, "none", study.settings_hash) == 0
+    assert scores.count_scores(study.store, ["none"], study.settings_hash) == 0
 
 
 def test_a_changed_table_of_participants_makes_the_plan_stale(make_study):

@@ -142,3 +142,47 @@ def test_a_bad_scan_is_named_and_neither_scoring_nor_next_sample_stops(make_stud
     handed = {next_case(study, "weighted_entropy", f"reader-{i}").case_id for i in range(2)}
     assert handed == {"sub-01_T1w", "sub-03_T1w"}
     assert next_case(study, "weighted_entropy", "reader-3") is None
+
+
+def test_progress_is_told_of_a_volume_when_its_score_is_in_the_store(make_study):
+    study = make_study("AABB")
+    model, told = current_model(study).checksum, []
+
+    def progress(done: int, total: int) -> None:
+        stored = len(scores.scores(study.store, model, study.settings_hash))
+        told.append((done, total, stored >= done))
+
+    assert score_study(study, progress=progress).scored == 4
+    assert told == [(1, 4, True), (2, 4, True), (3, 4, True), (4, 4, True)]
+
+
+def test_what_was_computed_before_an_error_is_kept(make_study, monkeypatch):
+    study = make_study("AABB")
+    real, left = scoring.predict, iter(range(3))
+
+    def fails_at_the_third(*given, **named):
+        if next(left) == 2:
+            raise KeyboardInterrupt
+        return real(*given, **named)
+
+    monkeypatch.setattr(scoring, "predict", fails_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        score_study(study)
+    found = scores.scores(study.store, current_model(study).checksum, study.settings_hash)
+    assert list(found) == [c.case_id for c in cases.cases(study.store)][:2]
+
+
+def test_a_disk_that_cannot_be_written_ends_the_run_with_its_own_error(make_study, monkeypatch):
+    study = make_study("AABB")
+    written = []
+
+    def full(state_dir, record):
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(record.case_id)
+
+    monkeypatch.setattr(scoring.predictions, "write_prediction", full)
+    with pytest.raises(OSError, match="No space left"):
+        score_study(study)
+    found = scores.scores(study.store, current_model(study).checksum, study.settings_hash)
+    assert set(found) <= set(written)

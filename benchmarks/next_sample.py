@@ -1,0 +1,224 @@
+"""How long a reader waits for Next Sample and Submit at many scans, beside a stock server.
+
+    python benchmarks/next_sample.py [--sizes 100 1000 5000 20000] [--work DIR] [--out PAGE]
+
+For each size a study of tiny scans, all scored by a stand-in for the networks and planned, and a
+flat folder of as many for a stock application. All servers run at once and are asked in turns, so
+that what else the machine does weighs on all alike; each request goes over HTTP and a connection
+of its own, as the stock client sends it. The cheapest route of each server, ``GET /``, is asked
+beside. --work keeps the studies for a next run; --out replaces the tables in a page.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+from pools import AFFINE, SIDE, pool_study, stand_in, write_scans
+from servers import (
+    Server,
+    flush_ms,
+    our_server,
+    percentile,
+    replace_measured,
+    stock_server,
+    table,
+    timed,
+)
+
+from fair_strategy.workflows.planning import make_plans
+from fair_strategy.workflows.scoring import score_study
+
+SIZES = [100, 1000, 5000, 20000]
+IN_A_ROW = 20
+TRIVIAL, INFO, NEXT, SUBMIT = "`GET /`", "`GET /info/`", "Next Sample", "Submit"
+OURS, STOCK = "ours", "stock"
+STRATEGIES = {OURS: "weighted_entropy", STOCK: "random"}
+# A click gives back what this reader holds, with no pause: the pool is as large at the last click
+# as at the first. Training would be another load.
+CONF = {"skip_minutes": "0", "train_every": "0"}
+
+
+class Key(NamedTuple):
+    """Which request to which server."""
+
+    server: str
+    request: str
+    size: int
+
+
+class Found(NamedTuple):
+    """Milliseconds of each request by the clock, and CPU milliseconds of the server for all."""
+
+    taken: list[float]
+    cpu: list[float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--rounds", type=int, default=6, help=f"of {IN_A_ROW} requests of a kind")
+    parser.add_argument("--work", type=Path, help="folder of the studies; kept for a next run")
+    parser.add_argument("--stock-up-to", type=int, default=20000, help="scans; 0 for none")
+    parser.add_argument("--out", type=Path, help="page whose tables are replaced")
+    given = parser.parse_args()
+    sizes = {OURS: given.sizes, STOCK: [n for n in given.sizes if n <= given.stock_up_to]}
+    with tempfile.TemporaryDirectory() as passing, ExitStack() as running:
+        work = given.work or Path(passing)
+        work.mkdir(parents=True, exist_ok=True)
+        servers = {}
+        for size in given.sizes:
+            for kind in (kind for kind in sizes if size in sizes[kind]):
+                servers[kind, size] = running.enter_context(started(kind, work, size))
+                print(f"{kind}, {size} scans: {servers[kind, size].started_s:.1f} s to start")
+        found = measure(servers, given.rounds)
+        waited = flush_ms(work)
+    text = report(found, given.sizes, waited)
+    print(text)
+    if given.out:
+        replace_measured(given.out, text, "next sample")
+
+
+def started(kind: str, work: Path, size: int):
+    """A server on a study, which is made if it is not there."""
+    root = work / f"{kind}-{size}"
+    if kind == STOCK:
+        if not (root / "studies").exists():
+            write_scans(root / "studies", size, bids=False)
+        return stock_server(root, root / "studies")
+    if not (root / "state").exists():
+        planned(root, size)
+    return our_server(root, root / "studies", **CONF)
+
+
+def planned(root: Path, size: int) -> None:
+    """A study of so many scans, scored and planned, in a folder."""
+    study = pool_study(root, size, skip_minutes=0, train_every=0)
+    score_study(study, workers=stand_in())
+    make_plans(study)
+
+
+def measure(servers: dict[tuple[str, int], Server], rounds: int) -> dict[Key, Found]:
+    """All requests to all servers, in turns; the first round does not count.
+
+    Submit comes last: it gives the background work to do, which would weigh on all the rest.
+    """
+    found: dict[Key, Found] = defaultdict(lambda: Found([], []))
+    for asked in ((TRIVIAL, INFO, NEXT), (SUBMIT,)):
+        for turn in range(rounds + 1):
+            for (kind, size), server in servers.items():
+                for request in asked:
+                    calls = calls_of(request, server, STRATEGIES[kind])
+                    cpu, taken = server.cpu_s(), [timed(call) for call in calls]
+                    if turn:
+                        into = found[Key(kind, request, size)]
+                        into.taken.extend(taken)
+                        into.cpu.append(1000 * (server.cpu_s() - cpu) / len(taken))
+    return found
+
+
+def calls_of(request: str, server: Server, strategy: str) -> list[Callable[[], object]]:
+    """One row of requests of a kind; what they need is asked for now."""
+    if request == SUBMIT:
+        return submits(server, strategy)
+    call = {
+        TRIVIAL: partial(server.ask, "GET", "/"),
+        INFO: partial(server.ask, "GET", "/info/"),
+        NEXT: partial(server.next_sample, strategy, "reader"),
+    }[request]
+    return [call] * IN_A_ROW
+
+
+def submits(server: Server, strategy: str, count: int = 3) -> list[Callable[[], object]]:
+    """Calls that submit a tiny mask each, for scans handed out to readers of their own."""
+    calls = []
+    for number in range(count):
+        reader = f"reader-{number}"
+        image = server.next_sample(strategy, reader)["id"]
+        array = np.zeros((SIDE, SIDE, SIDE), dtype=np.uint8)
+        array[number, 0, 0] = 1
+        mask = nib.Nifti1Image(array, AFFINE).to_bytes()
+        calls.append(partial(server.submit, image, mask, reader))
+    return calls
+
+
+def report(found: dict[Key, Found], sizes: list[int], waited: float) -> str:
+    """Markdown: milliseconds, CPU milliseconds, and the ratios that have targets."""
+    asked = list(dict.fromkeys(key[:2] for key in sorted(found)))
+    names = ["server", "request", *(f"{size} scans" for size in sizes)]
+
+    def row(cell: Callable[[Found], str], kind: str, request: str) -> list[str]:
+        keys = [Key(kind, request, size) for size in sizes]
+        return [kind, request, *(cell(found[key]) if key in found else "" for key in keys)]
+
+    few = min(sizes)
+    times = len(found[Key(OURS, NEXT, few)].taken), len(found[Key(OURS, SUBMIT, few)].taken)
+    return "\n\n".join(
+        [
+            f"{times[0]} requests of a kind, {times[1]} of Submit. One flush of 4 KiB to this disk "
+            f"takes {waited:.1f} ms. {os.cpu_count()} cores, average load over five minutes "
+            f"{os.getloadavg()[1]:.1f}. By the clock, ms: median (95th percentile).",
+            table(names, [row(_clock, *a) for a in asked]),
+            "CPU time of the server, ms a request:",
+            table(names, [row(_cpu, *a) for a in asked]),
+            table(["ratio of medians, CPU time", *names[2:]], ratios(found, sizes)),
+            table(["largest / smallest pool", "scans", "median", "CPU time"], growth(found)),
+        ]
+    )
+
+
+def ratios(found: dict[Key, Found], sizes: list[int]) -> list[list[str]]:
+    """Next Sample against the trivial route, and stock against ours; by the clock and in CPU."""
+    wanted = [("Next Sample / `GET /`, ours", (OURS, NEXT), (OURS, TRIVIAL))]
+    wanted += [(f"{name}, stock / ours", (STOCK, name), (OURS, name)) for name in (NEXT, SUBMIT)]
+    rows = []
+    for name, over, under in wanted:
+        pairs = [(Key(*over, size), Key(*under, size)) for size in sizes]
+        cells = [
+            f"{_middle(found[a]) / _middle(found[b]):.2f}, {_mean(found[a]) / _mean(found[b]):.2f}"
+            if a in found
+            else ""
+            for a, b in pairs
+        ]
+        rows.append([name, *cells])
+    return rows
+
+
+def growth(found: dict[Key, Found]) -> list[list[str]]:
+    """How much dearer a request is in the largest pool than in the smallest."""
+    rows = []
+    for kind, name in [(OURS, NEXT), (OURS, SUBMIT), (STOCK, NEXT), (STOCK, SUBMIT)]:
+        keys = sorted(key for key in found if key[:2] == (kind, name))
+        if keys:
+            few, many = found[keys[0]], found[keys[-1]]
+            grown = [f"{_middle(many) / _middle(few):.2f}", f"{_mean(many) / _mean(few):.2f}"]
+            rows.append([f"{name}, {kind}", f"{keys[0].size}, {keys[-1].size}", *grown])
+    return rows
+
+
+def _middle(found: Found) -> float:
+    return statistics.median(found.taken)
+
+
+def _mean(found: Found) -> float:
+    return statistics.mean(found.cpu)
+
+
+def _clock(found: Found) -> str:
+    return f"{_middle(found):.1f} ({percentile(found.taken, 0.95):.1f})"
+
+
+def _cpu(found: Found) -> str:
+    return f"{_mean(found):.1f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""What is asked of all cases at once: a column or two, where whole records would take seconds."""
+
+from fair_strategy.store.database import Store
+
+_USABLE = "present = 1 AND unreadable IS NULL AND excluded IS NULL"
+
+
+def subjects(store: Store, *, present: bool = False, excluded: bool = True) -> dict[str, str]:
+    """case_id -> subject_id, by id.
+
+    Args:
+        present: only of the cases that are there now.
+        excluded: also of those that were taken out of the study.
+    """
+    rows = store.read().execute(
+        """SELECT case_id, subject_id FROM cases
+        WHERE present >= ? AND (excluded IS NULL OR ?) ORDER BY case_id""",
+        (present, excluded),
+    )
+    return dict(map(tuple, rows))
+
+
+def present_ids(store: Store) -> list[str]:
+    """Ids of the cases that are there now, sorted."""
+    rows = store.read().execute("SELECT case_id FROM cases WHERE present = 1 ORDER BY case_id")
+    return [case_id for (case_id,) in rows]
+
+
+def usable_files(store: Store) -> list[tuple[str, str]]:
+    """(case_id, fingerprint), by id, of the cases present, readable and not excluded."""
+    rows = store.read().execute(
+        f"SELECT case_id, fingerprint FROM cases WHERE {_USABLE} ORDER BY case_id"
+    )
+    return list(map(tuple, rows))
+
+
+def count_present(store: Store) -> int:
+    """How many cases are there now."""
+    row = store.read().execute("SELECT count(*) FROM cases WHERE present = 1").fetchone()
+    return int(row[0])
+
+
+def tags(store: Store, case_id: str) -> list[str]:
+    """Tags under which a case has a label, sorted."""
+    rows = store.read().execute("SELECT tag FROM labels WHERE case_id = ? ORDER BY tag", (case_id,))
+    return [tag for (tag,) in rows]
+
+
+def count_labels(store: Store) -> dict[str, int]:
+    """Tag -> how many of the cases that are there have a label of it; no tag without any."""
+    rows = store.read().execute(
+        """SELECT tag, count(*) FROM labels JOIN cases USING (case_id)
+        WHERE present = 1 GROUP BY tag ORDER BY tag"""
+    )
+    return dict(map(tuple, rows))
