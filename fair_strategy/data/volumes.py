@@ -6,7 +6,7 @@ import os
 import secrets
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,9 @@ __all__ = [
     "read_image",
     "read_labels",
     "read_mask",
+    "replace_file",
     "spacing_mm",
+    "sync_folder",
     "to_ras",
     "write_image",
     "write_mask",
@@ -203,10 +205,11 @@ def write_image(
     if array.ndim != 3:
         raise VolumeError(f"{path}: a volume must have 3 axes, got shape {array.shape}")
     matrix = checked_affine(affine, name=str(path))
-    _replace(path, formats.encode(path, array.astype(dtype, copy=False), matrix))
+    replace_file(path, formats.encode(path, array.astype(dtype, copy=False), matrix))
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, a kill or a power cut sees the old or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
@@ -217,6 +220,17 @@ def _replace(path: Path, content: bytes) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to the disk: a rename outlives a power cut only then."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems cannot
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -15,8 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from fair_strategy.host.copies import Copies
 from fair_strategy.host.sentences import EXPECTED, sentence
 from fair_strategy.host.worker import arguments_for
+from fair_strategy.store.faults import storage_fault
 from fair_strategy.workflows.study import Study
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,8 @@ class Background:
         self._worker: Worker | None = None
         self._tried: dict[str, tuple[Any, float]] = {}
         self._said = ""
+        self._copies = Copies(study)
+        self._finished: str | None = None
         self._thread = threading.Thread(target=self._run, name="background", daemon=True)
 
     def start(self) -> None:
@@ -106,9 +110,12 @@ class Background:
                 self._said = ""
             except EXPECTED as error:
                 self._say_once(sentence(error))
-            except Exception:
+            except Exception as error:
                 # The loop is the only one: whatever went wrong once must not end it for good.
-                log.exception("background: a look for work failed; trying again")
+                if told := storage_fault(error):
+                    self._say_once(told)
+                else:
+                    log.exception("background: a look for work failed; trying again")
             self._wake.wait(BUSY_S if self._worker else IDLE_S)
             self._wake.clear()
 
@@ -116,6 +123,8 @@ class Background:
         self._watch()
         if self._worker is not None and not self._reaped(self._worker):
             return
+        self._copies.look(after=self._finished)
+        self._finished = None
         if not self._enabled or self._ending.is_set():
             return
         needs = due(self._pending(self._study))
@@ -158,6 +167,7 @@ class Background:
             )
         else:
             log.info("background: %s done: %s", worker.verb, worker.last_line())
+            self._finished = worker.verb
         return True
 
 

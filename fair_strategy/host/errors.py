@@ -1,15 +1,20 @@
 """From an error of ours to a reply that a reader can act on."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fastapi import HTTPException
+from fastapi import HTTPException, Request
+from fastapi.responses import JSONResponse
 from monailabel.interfaces.exception import MONAILabelException
 
 from fair_strategy.data.cohort import CohortError
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.host.sentences import sentence
 from fair_strategy.store import StoreError
+from fair_strategy.store.faults import storage_fault
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -29,6 +34,19 @@ def readable_errors() -> Iterator[None]:
         raise HTTPException(503, sentence(error)) from error
     except MONAILabelException as error:
         raise HTTPException(422, error.msg) from error
+
+
+async def storage_answer(request: Request, error: Exception) -> JSONResponse:
+    """A 503 with a sentence for a disk or a database that cannot do now what was asked.
+
+    Raises:
+        Exception: the error itself, if it tells of something else.
+    """
+    told = storage_fault(error)
+    if told is None:
+        raise error
+    log.error("%s %s: %s", request.method, request.url.path, told)
+    return JSONResponse({"detail": told}, status_code=503)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,16 +16,19 @@ from fair_strategy.config import HostSettings
 from fair_strategy.data.cohort import CohortError
 from fair_strategy.host.access import Proxy
 from fair_strategy.host.background import Background, Watching
+from fair_strategy.host.errors import storage_answer
 from fair_strategy.host.guard import Guard, is_loopback
 from fair_strategy.host.lead import LeadAccess, TokenFromAddress, blank_log
-from fair_strategy.host.sentences import without_values
+from fair_strategy.host.sentences import sentence, without_values
 from fair_strategy.host.watcher import Watcher
-from fair_strategy.store import ServerRunning, plans
+from fair_strategy.store import ServerRunning, StoreError, plans
 from fair_strategy.store.database import StateLock, backup, hold
+from fair_strategy.store.faults import storage_fault
 from fair_strategy.workflows.desk import pending_work
 from fair_strategy.workflows.double_reading import settle_all
 from fair_strategy.workflows.intake import prepare, refresh
 from fair_strategy.workflows.planning import ALWAYS_MADE, make_plans
+from fair_strategy.workflows.rebuilding import rebuild
 from fair_strategy.workflows.study import Study
 
 log = logging.getLogger(__name__)
@@ -48,10 +52,15 @@ def take_hold(study: Study) -> StateLock:
 def bring_up(study: Study) -> None:
     """Back up the database, take up the image folder, freeze validation, renew the leases.
 
+    After a restoration of the database what came since the copy is taken over first.
+
     A new study gets its first plans here: Next Sample answers from the first second.
     """
-    backup(study.store)
-    for note in prepare(study):
+    try:
+        backup(study.store)
+    except (sqlite3.Error, OSError, StoreError) as error:  # the copies of before stay
+        log.error("no copy of the database was made: %s", storage_fault(error) or sentence(error))
+    for note in (*rebuild(study), *prepare(study)):
         log.warning("%s", without_values(note))
     if plans.plan_head(study.store, ALWAYS_MADE) is None:
         with suppress(CohortError):  # said by `prepare`; the loop plans once the table is mended
@@ -67,9 +76,10 @@ def attach(app: FastAPI, settings: HostSettings) -> None:
     parts = (reader, review, work, transfer, lead, lead_figures, logs)
     app.router.routes[:0] = [route for part in parts for route in part.router.routes]
     app.state.lead = LeadAccess.of(settings)
-    # The stack is built when the server starts up, before this: wrap it.
-    stack = app.middleware_stack or app.build_middleware_stack()
-    guarded = Guard(stack, settings, Proxy.of(settings))
+    for kind in (sqlite3.Error, OSError):
+        app.add_exception_handler(kind, storage_answer)
+    # The stack was built when the server started up, before this: build it anew, and wrap it.
+    guarded = Guard(app.build_middleware_stack(), settings, Proxy.of(settings))
     app.middleware_stack = TokenFromAddress(guarded)
 
 

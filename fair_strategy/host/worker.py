@@ -9,13 +9,18 @@ import argparse
 import json
 import logging
 import os
+import resource
+import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fair_strategy.host.sentences import EXPECTED, sentence
+from fair_strategy.store.faults import storage_fault
 from fair_strategy.workflows.exclusive import exclusive
 from fair_strategy.workflows.study import Study, open_study
 
@@ -101,7 +106,10 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if given.with_parent:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=(given.state,), daemon=True).start()
+        signal.signal(signal.SIGTERM, lambda *_: _end(given.state))
+        if given.verb == "score":
+            bound_memory()
     os.nice(NICENESS)
     try:
         study = open_study(
@@ -112,15 +120,48 @@ def main(argv: list[str] | None = None) -> None:
         )
         done = work_of(given.verb)(study)
     except EXPECTED as error:
-        sys.stderr.write(sentence(error) + "\n")
-        sys.exit(1)
+        _give_up(sentence(error))
+    except (sqlite3.Error, OSError) as error:
+        if told := storage_fault(error):
+            _give_up(told)
+        raise
     sys.stdout.write(json.dumps(done) + "\n")
 
 
-def _end_with_parent() -> None:
+def _give_up(told: str) -> NoReturn:
+    sys.stderr.write(told + "\n")
+    sys.exit(1)
+
+
+def bound_memory(limit: int | None = None) -> None:
+    """Let what does not fit into the memory fail here, where a volume can be blamed for it.
+
+    Without a bound the system kills the process, or another one.
+
+    Args:
+        limit: bytes; None for the memory of the machine or of the container.
+    """
+    if limit is None:
+        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        with suppress(OSError, ValueError):  # no control group, or one without a limit
+            limit = min(limit, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    if most == resource.RLIM_INFINITY or limit <= most:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+
+
+def _end_with_parent(state_dir: Path | None = None) -> None:
     # The pipe closes however the server ended, kill -9 included.
     while os.read(sys.stdin.fileno(), 1):
         pass
+    _end(state_dir)
+
+
+def _end(state_dir: Path | None) -> NoReturn:
+    from fair_strategy.workflows.attempts import excuse
+
+    if state_dir is not None:
+        excuse(state_dir)
     os._exit(1)
 
 

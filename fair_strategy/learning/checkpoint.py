@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fair_strategy.data.volumes import sync_folder
 from fair_strategy.learning.network import NetworkArguments, build_network
 
 FORMAT = "fair-strategy model"
@@ -124,6 +125,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(path)
+        sync_folder(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from fair_strategy.store.errors import StoreError
+from fair_strategy.store.faults import storage_fault
 from fair_strategy.store.recovery import Recovery, recover_if_corrupt, write_backup
 from fair_strategy.store.schema import MIGRATIONS
 from fair_strategy.store.statedir import (  # noqa: F401 - found here by callers
@@ -70,15 +71,21 @@ class Store:
             check: look for corruption first; what was restored is then in `.recovery`.
 
         Raises:
-            StoreError: network file system, corrupt without a good backup, or a database written
-                by a newer version of this package.
+            StoreError: network file system, corrupt without a good backup, a database written by
+                a newer version of this package, or a disk that is full or read-only.
         """
         store = cls(prepare_directory(state_dir) / DATABASE_NAME, busy_timeout_s=busy_timeout_s)
-        with opening(store.state_dir):
-            store.recovery = recover_if_corrupt(store.path) if check else None
-            with closing(_connect(store.path, busy_timeout_s, create=True)) as connection:
-                _use_write_ahead_log(connection, store.path)
-                _migrate(connection, store.path)
+        try:
+            with opening(store.state_dir):
+                store.recovery = recover_if_corrupt(store.path) if check else None
+                with closing(_connect(store.path, busy_timeout_s, create=True)) as connection:
+                    _use_write_ahead_log(connection, store.path)
+                    _migrate(connection, store.path)
+        except (sqlite3.Error, OSError) as error:
+            told = storage_fault(error)
+            if told is None:
+                raise
+            raise StoreError(f"{store.path}: {told}") from error
         return store
 
     @property

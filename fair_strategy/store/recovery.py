@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 import time
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from fair_strategy.store.statedir import StateLock, held_here, hold, sync_file
 log = logging.getLogger(__name__)
 
 BACKUP_FOLDER = "backups"
+RESTORED = "restored_beside"
+"""Key of the value that names the damaged file, until what it still tells was taken over."""
 _CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -106,9 +108,10 @@ def recover_if_corrupt(path: Path) -> Recovery | None:
                 "then move it away to start with an empty database"
             )
         recovery = Recovery(problem, _move_aside(path), good)
-        _restore(good, path)
+        _restore(good, path, beside=recovery.bad_file)
     log.warning(
-        "%s was corrupt (%s); restored from %s. What was saved after that backup is in %s only",
+        "%s was corrupt (%s); restored from %s. The damaged file is kept: %s; the next start of "
+        "the server takes over what it still tells of the time after that backup",
         path,
         problem,
         good,
@@ -147,9 +150,19 @@ def _move_aside(path: Path) -> Path:
     return bad_file
 
 
-def _restore(backup_file: Path, path: Path) -> None:
+def _restore(backup_file: Path, path: Path, *, beside: Path) -> None:
     part = path.with_name(f".{path.name}.part")
     shutil.copyfile(backup_file, part)
+    # In the copy itself: a kill between the restoration and what follows it must not hide it.
+    with (
+        closing(sqlite3.connect(part, isolation_level=None)) as connection,
+        suppress(
+            sqlite3.OperationalError  # a backup of before there was such a table
+        ),
+    ):
+        connection.execute(
+            "INSERT OR REPLACE INTO key_values (key, value) VALUES (?, ?)", (RESTORED, beside.name)
+        )
     sync_file(part)
     os.replace(part, path)
     sync_file(path.parent)

@@ -23,8 +23,9 @@ from fair_strategy.store.plans import Taken
 from fair_strategy.store.predictions import StoredPrediction, full_entropy, full_mask
 from fair_strategy.workflows.double_reading import due_cases, is_read_by_several, settle
 from fair_strategy.workflows.drafts import discard_draft
-from fair_strategy.workflows.intake import checked_mask, store_mask
+from fair_strategy.workflows.intake import checked_mask, place_of_mask, store_mask
 from fair_strategy.workflows.planning import ALWAYS_MADE, plan_is_stale, refusal
+from fair_strategy.workflows.replacing import replacing
 from fair_strategy.workflows.rounds import due
 from fair_strategy.workflows.scoring import ensure_prediction
 from fair_strategy.workflows.study import LABEL, Study, StudyError
@@ -117,6 +118,7 @@ def submit(
         UnknownCaseError: for an unknown case.
         ValueError: if grid or values are not those of one mask of this scan, if the tag is that of
             somebody's readings, or if it does not say whose reading it is; nothing is changed.
+        OSError, sqlite3.Error: if it cannot be written; what was there before is there again.
     """
     several = tag == cases.FINAL and is_read_by_several(study, case_id)
     if several and _is_shared(client_id):
@@ -126,23 +128,25 @@ def submit(
     tag = readings.reading_tag(client_id) if several else tag
     array = checked_mask(study, case_id, mask_path)
     seen = plans.holder_saw(study.store, case_id, client_id)
-    path, digest = store_mask(study, case_id, array, tag=tag)
-    record = LabelRecord(
-        case_id=case_id,
-        tag=tag,
-        path=path,
-        info=dict(info or {}),
-        client_id=client_id,
-        created_at=time.time(),
-        digest=digest,
-        seen_model=seen,
-    )
     edited = _edited_mm3(study, case_id, array, seen)
+    with replacing(study, place_of_mask(study, case_id, tag)):
+        path, digest = store_mask(study, case_id, array, tag=tag)
+        record = LabelRecord(
+            case_id=case_id,
+            tag=tag,
+            path=path,
+            info=dict(info or {}),
+            client_id=client_id,
+            created_at=time.time(),
+            digest=digest,
+            seen_model=seen,
+        )
+        if several:
+            readings.save_reading(study.store, record, edited_mm3=edited)
+        else:
+            cases.save_label(study.store, record, by_reader=True, edited_mm3=edited)
     if several:
-        readings.save_reading(study.store, record, edited_mm3=edited)
         settle(study, case_id)
-    else:
-        cases.save_label(study.store, record, by_reader=True, edited_mm3=edited)
     if several or tag == cases.FINAL:
         discard_draft(study, case_id, client_id)
     return record

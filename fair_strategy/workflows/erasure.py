@@ -7,9 +7,11 @@ from pathlib import Path
 
 from fair_strategy.data.bids import mask_name, participants_file
 from fair_strategy.store import cases
-from fair_strategy.store.database import backup, hold
+from fair_strategy.store.database import DATABASE_NAME, backup, hold
 from fair_strategy.store.erasure import erase_rows
 from fair_strategy.store.recovery import backups
+from fair_strategy.workflows import attempts
+from fair_strategy.workflows.replacing import BEFORE
 from fair_strategy.workflows.study import Study, StudyError
 
 
@@ -80,3 +82,7 @@ def _files(study: Study, case_ids: list[str]) -> Iterator[Path]:
         stem = mask_name(case_id, "x").name.partition("desc-")[0]
         for folder in ("replaced", "removed"):
             yield from (state / folder).glob(f"*_{stem}*")
+        yield from (study.derivatives_root / BEFORE).glob(f"*_{stem}*")
+    # Databases that were damaged once hold rows of everybody.
+    yield from state.glob(f"{DATABASE_NAME}.corrupt-*")
+    yield from state.glob(attempts.FILE)

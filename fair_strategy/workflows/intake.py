@@ -1,9 +1,7 @@
 """What is in the folder becomes cases; masks that lie there already become labels, once."""
 
-import hashlib
 import json
 import logging
-import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,13 +15,14 @@ from fair_strategy.data.bids import Scan
 from fair_strategy.data.cohort import Cohort, CohortError
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.grids import VolumeError, match_grid
-from fair_strategy.data.volumes import read_grid, read_mask, write_mask
+from fair_strategy.data.volumes import read_grid, read_mask, replace_file, write_mask
 from fair_strategy.store import cases, scores
 from fair_strategy.store.cases import Changes, LabelRecord, Split
 from fair_strategy.store.database import Store
 from fair_strategy.store.readings import CONSENSUS
 from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows.models import publish_shipped
+from fair_strategy.workflows.replacing import mask_digest, replacing, settle
 from fair_strategy.workflows.sources import image_path, source_of
 from fair_strategy.workflows.study import Study, StudyError
 
@@ -42,6 +41,7 @@ def prepare(study: Study) -> list[str]:
         Sentences for whoever starts the study; a missing model is one of them, not an error:
         scans are still handed out, at random.
     """
+    settle(study)
     notes = _lost_labels(study)
     try:
         refresh(study)
@@ -108,17 +108,20 @@ def checked_mask(
 def store_mask(
     study: Study, case_id: str, array: NDArray[np.uint8], *, tag: str
 ) -> tuple[Path, str]:
-    """Write a mask as BIDS derivative, by rename; its path and the digest of its voxels."""
+    """Write a mask as BIDS derivative, by rename; its path and the digest of its voxels.
+
+    Call it, and commit the mask's row, inside of `replacing`.
+    """
     _, affine = read_grid(image_path(study, cases.case(study.store, case_id)))
-    path = study.derivatives_root / bids.mask_name(case_id, tag)
+    path = place_of_mask(study, case_id, tag)
     _describe_derivatives(study.derivatives_root)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        kept = study.state_dir / "replaced" / f"{time.time_ns()}_{path.name}"
-        kept.parent.mkdir(exist_ok=True)
-        shutil.copy2(path, kept)
     write_mask(path, array, affine)
-    return path, hashlib.sha256(np.packbits(array != 0).tobytes()).hexdigest()
+    return path, mask_digest(array)
+
+
+def place_of_mask(study: Study, case_id: str, tag: str) -> Path:
+    """Where a scan's mask under a tag lies, or will lie."""
+    return study.derivatives_root / bids.mask_name(case_id, tag)
 
 
 def freeze_validation(study: Study) -> None:
@@ -173,20 +176,21 @@ def _subjects_by_group(store: Store, cohort: Cohort) -> dict[str, list[str]]:
 
 def _import(study: Study, case_id: str, path: Path) -> None:
     array = _existing_mask(study, case_id, path)
-    stored, digest = store_mask(study, case_id, array, tag="final")
-    cases.save_label(
-        study.store,
-        LabelRecord(
-            case_id=case_id,
-            tag="final",
-            path=stored,
-            info={"imported_from": path.name},
-            client_id=IMPORTER,
-            created_at=time.time(),
-            digest=digest,
-            seen_model=None,
-        ),
-    )
+    with replacing(study, place_of_mask(study, case_id, "final")):
+        stored, digest = store_mask(study, case_id, array, tag="final")
+        cases.save_label(
+            study.store,
+            LabelRecord(
+                case_id=case_id,
+                tag="final",
+                path=stored,
+                info={"imported_from": path.name},
+                client_id=IMPORTER,
+                created_at=time.time(),
+                digest=digest,
+                seen_model=None,
+            ),
+        )
 
 
 def _lost_labels(study: Study) -> list[str]:
@@ -247,7 +251,7 @@ def _nothing_found(study: Study) -> str:
 
 def _describe_derivatives(root: Path) -> None:
     description = root / "dataset_description.json"
-    if description.exists():
+    if description.exists() and description.stat().st_size:
         return
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -257,6 +261,6 @@ def _describe_derivatives(root: Path) -> None:
             "DatasetType": "derivative",
             "GeneratedBy": [{"Name": "fair_caudate"}],
         }
-        description.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+        replace_file(description, (json.dumps(text, indent=2) + "\n").encode())
     except OSError as error:
         raise StudyError(f"{root}: cannot write masks there ({error.strerror})") from None

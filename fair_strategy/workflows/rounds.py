@@ -259,6 +259,8 @@ def _compare_fold(study: Study, result: TrainingResult, subjects: Collection[str
 def _prune(study: Study) -> None:
     """Keep the predictions of the newest models and of every reader who is still at work."""
     newest = [m.checksum for m in scores.models(study.store)][-_KEPT_MODELS:]
+    current = scores.current_model(study.store)  # of a clock that was set back it is not the newest
+    newest += [current.checksum] if current else []
     awaited = {model for _, model, _ in scores.uncompared(study.store)}
     leased = plans.models_in_use(study.store)
     predictions.prune(study.state_dir, keep={*newest, *awaited, *leased})

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from fair_strategy.store.cases import CaseRecord
 from fair_strategy.store.predictions import StoredPrediction
 from fair_strategy.store.scores import ScoreRecord
 from fair_strategy.workflows.assessment import Assessment, assess
+from fair_strategy.workflows.attempts import DEATHS, Attempts, reason
 from fair_strategy.workflows.executors import Killed, Workers, as_finished
 from fair_strategy.workflows.models import ModelFile, current_model, current_model_file
 from fair_strategy.workflows.sources import image_path
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 _MISSED_IN_A_ROW = 3
 _WRITTEN_BEHIND = 16
 """So many outcomes may wait for the disk, each some MB."""
+_TOO_LARGE = "does not fit into the memory"
 
 # One volume at a time: two forward passes side by side would double the memory, not the speed.
 _one_forward_pass = threading.Lock()
@@ -96,7 +98,10 @@ def score_study(
     todo = _labelled_first(study, scores.unscored(study.store, model.checksum, study.settings_hash))
     todo = todo[:limit]
     wanted = takewhile(lambda _: not stop(), todo)
-    found = _here(study, wanted, model) if workers is None else _on(workers, study, wanted, model)
+    if workers is None:
+        found = _here(study, wanted, model, stop)
+    else:
+        found = _on(workers, study, wanted, model)
     missed = 0
     for done, (record, outcome) in enumerate(_kept(study, found), start=1):
         _note(study, report, record, outcome)
@@ -143,7 +148,7 @@ def ensure_prediction(study: Study, case_id: str) -> StoredPrediction:
     path = image_path(study, record)  # nor for another's download
     with _one_forward_pass:
         stored = predictions.read_prediction(*key)
-        return stored or predict_case(study, record, model=model, volume=read_image(path))
+        return stored or predict_case(study, record, model=model, volume=_read(path))
 
 
 def predict_case(
@@ -188,16 +193,51 @@ def predict_volume(
         ) from error
 
 
-def _here(study: Study, records: Iterable[CaseRecord], file: ModelFile) -> Iterator[Found]:
+def _here(
+    study: Study, records: Iterable[CaseRecord], file: ModelFile, stop: Callable[[], bool]
+) -> Iterator[Found]:
     model = file.load()
-    for record, reading in _read_ahead(study, records):
-        try:
-            key = (record.case_id, record.fingerprint)
-            yield record, _outcome(model, reading.result(), study.settings, key)
-        except ArchiveUnavailable as error:
-            yield record, error
-        except VolumeError as error:
-            yield record, str(error)
+    attempts = Attempts(study.state_dir, file.checksum)
+    suspects: list[CaseRecord] = []
+
+    def trusted() -> Iterator[CaseRecord]:
+        for record in records:
+            if attempts.deaths(record):
+                suspects.append(record)
+            else:
+                attempts.begin(record)
+                yield record
+
+    def alone() -> Iterator[tuple[CaseRecord, Future[Volume]]]:
+        for record in takewhile(lambda _: not stop(), suspects):
+            deaths = attempts.deaths(record)
+            attempts.begin(record)
+            if deaths >= DEATHS:
+                yield record, _refused(reason(record, deaths))
+            else:
+                yield from _read_ahead(study, [record])
+
+    try:
+        for record, reading in chain(_read_ahead(study, trusted()), alone()):
+            try:
+                key = (record.case_id, record.fingerprint)
+                outcome: Outcome | str | ArchiveUnavailable = _outcome(
+                    model, reading.result(), study.settings, key
+                )
+            except ArchiveUnavailable as error:
+                outcome = error
+            except VolumeError as error:
+                outcome = str(error)
+            attempts.end(record)
+            yield record, outcome
+    finally:
+        attempts.close()
+
+
+def _refused(why: str) -> Future[Volume]:
+    future: Future[Volume] = Future()
+    future.set_exception(VolumeError(why))
+    return future
 
 
 def _on(
@@ -230,9 +270,12 @@ def _outcome(
     Raises:
         VolumeError: if the network cannot take the volume.
     """
-    prediction = predict_volume(model, volume, settings, name=key[0])
-    assessment = assess(prediction, settings)
-    stored = _stored(key, model.checksum, prediction, assessment)
+    try:
+        prediction = predict_volume(model, volume, settings, name=key[0])
+        assessment = assess(prediction, settings)
+        stored = _stored(key, model.checksum, prediction, assessment)
+    except MemoryError as error:
+        raise VolumeError(f"{key[0]}: {_TOO_LARGE}, shape {volume.array.shape}") from error
     return Outcome(stored, assessment, prediction.features)
 
 
@@ -340,3 +383,5 @@ def _read(path: Path) -> Volume:
         return read_image(path)
     except FileNotFoundError:
         raise VolumeError(f"{path.name}: expected a scan, the file is gone") from None
+    except MemoryError:
+        raise VolumeError(f"{path.name}: {_TOO_LARGE}") from None

@@ -7,6 +7,7 @@ import pytest
 from fair_strategy.store import cases, plans
 from fair_strategy.store.database import Store, hold
 from fair_strategy.store.errors import ServerRunning
+from fair_strategy.workflows import attempts
 from fair_strategy.workflows.desk import next_case, submit
 from fair_strategy.workflows.drafts import save_draft
 from fair_strategy.workflows.erasure import erase_subject
@@ -34,6 +35,8 @@ def worked(study, tmp_path):
     save_draft(study, CASE, "bert", mask)
     for _ in range(2):
         submit(study, CASE, mask, tag="final", info={}, client_id="anna")
+    shutil.copy(study.store.path, f"{study.store.path}.corrupt-20260101T000000-1")
+    (study.state_dir / attempts.FILE).write_text(f'{{"deaths": {{"{CASE} 1-1": 1}}}}')
     return study
 
 

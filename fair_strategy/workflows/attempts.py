@@ -1,0 +1,94 @@
+"""Volumes during which a scoring process died: they come last, then alone, then not at all.
+
+Whatever kills the process (the system's out-of-memory killer, a library that crashes) tells nobody
+which volume it was. So the volumes in hand stand in a file; who finds it there at its start knows.
+"""
+
+import json
+import logging
+import threading
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fair_strategy.store.cases import CaseRecord
+
+log = logging.getLogger(__name__)
+
+FILE = "scoring.attempts.json"
+DEATHS = 3
+"""So many processes that died at one volume, one after another, and it is left out."""
+
+
+class Attempts:
+    """The volumes in hand, and how many processes died at each.
+
+    Args:
+        state_dir: of the study.
+        model: checksum; another model starts anew.
+    """
+
+    def __init__(self, state_dir: Path, model: str) -> None:
+        self._file = state_dir / FILE
+        self._model = model
+        self._deaths: Counter[str] = Counter()
+        self._in_hand: list[str] = []
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            found = json.loads(self._file.read_text(encoding="utf-8"))
+            if found["model"] == model:
+                self._deaths = Counter(found["deaths"]) + Counter(found["in_hand"])
+        self._write()
+
+    def deaths(self, record: CaseRecord) -> int:
+        """How many processes died while they had this file in hand."""
+        return self._deaths[_key(record)]
+
+    def begin(self, record: CaseRecord) -> None:
+        """The volume is in hand from now on."""
+        self._in_hand.append(_key(record))
+        self._write()
+
+    def end(self, record: CaseRecord) -> None:
+        """The volume is done with, in whatever way: nothing is held against it any more."""
+        self._in_hand.remove(_key(record))
+        del self._deaths[_key(record)]
+        self._write()
+
+    def close(self) -> None:
+        """Nothing is in hand."""
+        self._in_hand = []
+        self._write()
+
+    def _write(self) -> None:
+        # A kill leaves it whole; a power cut may lose it, and with it only a suspicion.
+        told = {"model": self._model, "deaths": self._deaths, "in_hand": self._in_hand}
+        _write(self._file, told)
+
+
+def excuse(state_dir: Path) -> None:
+    """Hold nothing against the volumes in hand: the process ends because it was told to."""
+    file = state_dir / FILE
+    with suppress(OSError, ValueError, TypeError):
+        _write(file, {**json.loads(file.read_text(encoding="utf-8")), "in_hand": []})
+
+
+def _write(file: Path, told: dict[str, Any]) -> None:
+    part = file.with_suffix(f".{threading.get_ident()}.part")
+    try:
+        part.write_text(json.dumps(told), encoding="utf-8")
+        part.replace(file)
+    except OSError as error:
+        log.warning("%s: not written (%s)", file.name, error.strerror)
+
+
+def _key(record: CaseRecord) -> str:
+    return f"{record.case_id} {record.fingerprint}"
+
+
+def reason(record: CaseRecord, deaths: int) -> str:
+    """Why a volume is left out, for whoever looks after the study."""
+    return (
+        f"{record.path.name}: {deaths} scoring processes died while they had it in hand, the last "
+        "with nothing else; is it too large for the memory? Replace it, or touch it to try again"
+    )
