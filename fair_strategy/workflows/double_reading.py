@@ -22,7 +22,8 @@ from fair_strategy.store.labels import FINAL, LabelRecord
 from fair_strategy.store.readings import CONSENSUS, Agreement
 from fair_strategy.workflows.consensus import consensus
 from fair_strategy.workflows.exclusive import exclusive
-from fair_strategy.workflows.intake import store_mask
+from fair_strategy.workflows.intake import place_of_mask, store_mask
+from fair_strategy.workflows.replacing import replacing
 from fair_strategy.workflows.study import Study
 
 log = logging.getLogger(__name__)
@@ -108,18 +109,29 @@ def _settle(study: Study, case_id: str, now: float) -> bool:
     made_of = readings.readings(study.store, case_id)
     masks = [read_mask(record.path).array != 0 for record in made_of]
     agreed = agreements_of(made_of, masks, spacing_mm(read_grid(made_of[0].path)[1]))
-    path, digest = store_mask(study, case_id, consensus(masks, study.settings.consensus), tag=FINAL)
-    record = LabelRecord(
-        case_id=case_id,
-        tag=FINAL,
-        path=path,
-        info={"consensus": study.settings.consensus, "readers": len(made_of)},
-        client_id=CONSENSUS,
-        created_at=time.time(),
-        digest=digest,
-        seen_model=_seen_by_all(made_of),
-    )
-    return readings.save_consensus(study.store, record, made_of, agreed, now=now)
+    agreed_mask = consensus(masks, study.settings.consensus)
+    try:
+        with replacing(study, place_of_mask(study, case_id, FINAL)):
+            path, digest = store_mask(study, case_id, agreed_mask, tag=FINAL)
+            record = LabelRecord(
+                case_id=case_id,
+                tag=FINAL,
+                path=path,
+                info={"consensus": study.settings.consensus, "readers": len(made_of)},
+                client_id=CONSENSUS,
+                created_at=time.time(),
+                digest=digest,
+                seen_model=_seen_by_all(made_of),
+            )
+            if not readings.save_consensus(study.store, record, made_of, agreed, now=now):
+                raise _ReadingChanged  # so that the mask of before is put back
+    except _ReadingChanged:
+        return False
+    return True
+
+
+class _ReadingChanged(Exception):
+    """A reading has changed since the consensus was made of it, or somebody has the case."""
 
 
 def _seen_by_all(made_of: Sequence[LabelRecord]) -> str | None:
