@@ -40,6 +40,8 @@ def simulate(
     the client of MONAI Label's Slicer plugin, and offline too, and compares the scans that were
     handed out; exit code 1 if they differ. Where no server answers it says how to start one.
     """
+    from concurrent.futures.process import BrokenProcessPool
+
     from fair_strategy.workflows.simulation.analysis_tables import TableError
     from fair_strategy.workflows.simulation.first_models import Workspace
     from fair_strategy.workflows.simulation.plan import runs
@@ -60,6 +62,12 @@ def simulate(
         result = play(simulation, workspace, stage=stage, jobs=jobs, resume=resume, say=say)
     except KeyboardInterrupt:
         fail("interrupted; the same command with --resume goes on from here", code=1)
+    except BrokenProcessPool:
+        fail(
+            "one of the processes was killed, perhaps for memory; the same command with --resume "
+            "goes on from here, with fewer --jobs if it happens again",
+            code=1,
+        )
     try:
         result["report"] = str(write_report(workspace.out).html)
     except TableError as error:  # e.g. a stage of whole-pool models only

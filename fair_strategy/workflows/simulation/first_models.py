@@ -118,6 +118,8 @@ def first_model(workspace: Workspace, run: Run) -> tuple[list[str], ModelRecord]
     """
     view = run.block.field_of_view
     made_of = run.simulation.model_dump(mode="json", include={"cohort", "training", "starts"})
+    if (objective := run.study_settings().objective) != "erm":
+        made_of["objective"] = objective
     name = f"{run.bias}_{run.start}_{view}_seed{run.seed}-{short_digest(made_of)}"
     folder = workspace.work / "first" / name
     folder.mkdir(parents=True, exist_ok=True)

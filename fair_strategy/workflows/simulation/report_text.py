@@ -56,8 +56,10 @@ LIMITS = (
     "of the published method.",
     "A group's Dice depends on its structure's size: small structures score lower at the same "
     "boundary error. Hence the floor, and the surface distance beside Dice.",
-    "Intervals tell about other seeds and other test scans of this kind, not about another cohort, "
+    "Bootstrap intervals tell about other seeds and other test scans of this kind; t intervals and "
+    "p values about other seeds on this pool and test set. Neither is about another cohort, "
     "network or budget.",
+    "Levelling down is flagged by the point estimate alone; look at the interval beside it.",
     "Only the gap under the headline arm against entropy is the stated main comparison. All other "
     "tests are shown unadjusted, as description.",
 )

@@ -169,6 +169,17 @@ class SimulationSettings(Block):
             if not 0 <= number <= self.cohort.pool[group]:
                 most = self.cohort.pool[group]
                 raise ValueError(f"start {name!r}: expected 0 to {most} of group {group}")
+        if not any(start.values()):
+            raise ValueError(f"start {name!r}: expected at least one scan to train on, got none")
+        self._check_budget(name, sum(start.values()))
+
+    def _check_budget(self, start: str, labelled: int) -> None:
+        there, asked = sum(self.cohort.pool.values()), labelled + self.budget * self.rounds
+        if asked > there:
+            raise ValueError(
+                f"start {start!r}: its {labelled} scans and {self.rounds} rounds of {self.budget} "
+                f"ask for {asked}, the pool has {there}; take a larger pool or fewer rounds"
+            )
 
 
 def study_settings(

@@ -36,6 +36,8 @@ def arm(**options):
             r"unknown group of start 'imbalanced' 'C'; expected one of A, B",
         ),
         ({"starts": {"imbalanced": {"A": 6}}}, r"start 'imbalanced': expected 0 to 5 of group A"),
+        ({"starts": {"imbalanced": {"A": 0}}}, r"expected at least one scan to train on"),
+        ({"budget": 40}, r"rounds of 40 ask for 8\d, the pool has \d+; take a larger pool"),
         ({"cohort": {"pool_seed": 2, "test_seed": 2}}, r"the test set would be known"),
         ({"cohort": {"pool": {"A": 3, "B": 0}}}, r"expected scans of both A and B"),
         ({"stages": [{**TINY["stages"][0], "arms": ["w"]}]}, r"unknown arm 'w'; .* weighted"),
