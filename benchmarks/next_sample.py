@@ -15,7 +15,7 @@ import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -87,7 +87,7 @@ def main() -> None:
         replace_measured(given.out, text, "next sample")
 
 
-def started(kind: str, work: Path, size: int):
+def started(kind: str, work: Path, size: int) -> AbstractContextManager[Server]:
     """A server on a study, which is made if it is not there."""
     root = work / f"{kind}-{size}"
     if kind == STOCK:
