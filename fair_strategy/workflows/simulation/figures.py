@@ -65,7 +65,7 @@ def _gap(analysis: Analysis, rounds: pd.DataFrame, start: str, folder: Path) -> 
         title=f"Gap between the subgroups, {start} start",
         caption="Mean Dice of the best served subgroup minus that of the worst, on test scans that "
         f"are never annotated; lower is fairer. {_BANDS} Dotted: the first model, before any "
-        "selection. Dashed: the floor, the same network trained on the whole pool in its own shares; "
+        "selection. Dashed: the floor, the same network trained on the whole pool as it is; "
         "a selection that takes more of the worst served subgroup can end below it.",
         alt=_alt(analysis, start, "gap", "Gap in Dice"),
     )
