@@ -37,7 +37,9 @@ os.register_at_fork(after_in_child=_turns.clear)
 def _turn(path: Path, timeout_s: float) -> Iterator[None]:
     lock = _turns.setdefault(path, threading.Lock())
     if not lock.acquire(timeout=timeout_s):
-        raise sqlite3.OperationalError("database is locked")
+        error = sqlite3.OperationalError("database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY  # as SQLite's own error has it
+        raise error
     try:
         yield
     finally:

@@ -206,7 +206,7 @@ def test_weights_return_to_one_once_the_gap_is_closed(configured, monkeypatch):
 
 def test_weights_by_prequential_figures_outlive_a_training(configured, monkeypatch):
     simulation, workspace = configured(
-        starts={"imbalanced": {"A": 3, "B": 1}},
+        starts={"imbalanced": {"A": 2, "B": 1}},
         budget=3,
         settings={**TINY["settings"], "estimator": "prequential"},
     )
