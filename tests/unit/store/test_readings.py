@@ -91,6 +91,26 @@ def test_a_started_case_that_a_reader_skips_goes_to_the_others_first(double):
     assert double.take("carl", now=3.0) == "c0"
 
 
+def test_a_started_case_that_comes_back_after_a_skip_keeps_its_plan_row(double):
+    for expected in ("c0", "c1", "c2"):  # c2 is the audit slot
+        assert double.take("ann") == expected
+    read(double, "c2", "ann")
+    double.plan("c2")
+    assert double.take("bob", now=1.0) == "c2"
+    again = double.taken("bob", now=2.0)
+    assert (again.case_id, again.plan_id, again.position, again.reason) == ("c2", 1, 2, "audit")
+    assert again.started
+    assert plans.random_draws(double.store) == {"c2"}
+
+
+def test_a_skipped_started_case_takes_its_turn_among_the_other_skipped_ones(double):
+    assert double.take("ann") == "c0"
+    read(double, "c0", "ann")
+    double.plan("c0", "c1", "c2")
+    order = [double.take("bob", now=float(now), skip_s=1000.0) for now in range(6)]
+    assert order == ["c0", "c1", "c2", "c0", "c1", "c2"]
+
+
 def test_a_reading_ends_the_lease_of_its_reader_and_not_that_of_a_colleague(double):
     double.take("ann", now=0.0, lease_s=10.0)
     assert double.take("bob", now=20.0) == "c0"
