@@ -194,6 +194,27 @@ def test_without_its_final_label_a_case_that_enough_have_read_is_due_and_not_ope
     assert double.take("bob") == "c0"
 
 
+def test_labels_that_are_taken_out_together_leave_nothing_due_in_between(double):
+    read(double, "c0", "ann")
+    read(double, "c0", "bob")
+    close(double, "c0")
+    tags = ["final", reading_tag("ann"), reading_tag("bob")]
+    with double.store.transaction() as connection:
+        connection.execute(
+            "CREATE TRIGGER late BEFORE DELETE ON readings "
+            "BEGIN SELECT RAISE(ABORT, 'in between'); END"
+        )
+    with pytest.raises(sqlite3.Error, match="in between"):
+        cases.delete_labels(double.store, "c0", tags)
+    assert len(cases.labels(double.store)) == 3
+    assert due(double, 2) == []
+    with double.store.transaction() as connection:
+        connection.execute("DROP TRIGGER late")
+    assert cases.delete_labels(double.store, "c0", tags) == 3
+    assert (cases.labels(double.store), due(double, 2)) == ([], [])
+    assert "c0" in cases.unlabelled_ids(double.store)
+
+
 def test_fewer_readers_than_before_make_half_read_cases_due_and_more_open_none(double):
     read(double, "c0", "ann")
     read(double, "c1", "ann")
