@@ -34,7 +34,12 @@ def is_read_by_several(study: Study, case_id: str) -> bool:
     """Whether a label of this case is a reading: the study asks for several, or it has one already.
 
     The second holds where the study asked for several before: what they made is not thrown away.
+    Never where a single person's label, or an imported one, is the final one: whoever corrects
+    that replaces it, since nobody else is asked to read the case.
     """
+    final = cases.label(study.store, case_id)
+    if final is not None and final.client_id != CONSENSUS:
+        return False
     return study.settings.readers_per_case > 1 or bool(readings.readings(study.store, case_id))
 
 

@@ -223,6 +223,26 @@ def test_more_readers_than_before_leave_final_labels_as_they_are(several, hand_i
     assert next_case(higher, STRATEGY, "ben").case_id == "sub-02_T1w"
 
 
+def test_a_single_readers_final_label_is_corrected_though_more_are_asked_for_now(several, hand_in):
+    study = several(1)
+    case_id = next_case(study, STRATEGY, "anna").case_id
+    hand_in(study, case_id, "anna", box())
+    higher = with_readers(study, 2)
+    assert review.reopen(higher, "anna").case_id == case_id
+    hand_in(higher, case_id, "anna", box(shift=2))
+    assert cases.label(higher.store, case_id).client_id == "anna"
+    np.testing.assert_array_equal(final_mask(higher, case_id), box(shift=2))
+    assert readings.readings(higher.store, case_id) == []
+
+
+def test_an_imported_final_label_is_replaced_by_a_correction_and_not_read_anew(several, hand_in):
+    study = several(2, labelled=1)
+    assert cases.label(study.store, "sub-01_T1w").client_id == IMPORTER
+    hand_in(study, "sub-01_T1w", "anna", box())
+    assert cases.label(study.store, "sub-01_T1w").client_id == "anna"
+    np.testing.assert_array_equal(final_mask(study, "sub-01_T1w"), box())
+
+
 def test_a_reading_that_is_gone_holds_up_nothing_and_is_said(several, hand_in, tmp_path, caplog):
     study = several(2)
     first = hand_in(study, "sub-01_T1w", "anna", box())
