@@ -7,7 +7,6 @@ refused there.
 
 import json
 import logging
-import shutil
 import tempfile
 import time
 import zipfile
@@ -30,6 +29,7 @@ from fair_strategy.store.errors import UnknownCaseError
 from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows import desk
 from fair_strategy.workflows.intake import refresh
+from fair_strategy.workflows.removal import remove_label
 from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import LABEL, Study
 
@@ -217,15 +217,8 @@ class StudyDatastore(Datastore):
         With the final label of a scan that several have read go their readings, so that it is read
         again; with one reading goes the final label that was made of it.
         """
-        record = cases.label(self.study.store, label_id, label_tag)
-        if record is None:
+        if not remove_label(self.study, label_id, label_tag):
             raise HTTPException(404, f"{label_id!r} has no label {label_tag!r}")
-        for each in [record, *self._made_with(record)]:
-            cases.delete_label(self.study.store, label_id, each.tag)
-            if each.path.exists():
-                kept = self.study.state_dir / "removed"
-                kept.mkdir(exist_ok=True)
-                shutil.move(each.path, kept / f"{time.time_ns()}_{each.path.name}")
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         """Merge keys into a label's info."""
@@ -327,14 +320,6 @@ class StudyDatastore(Datastore):
         return _is_of_readers(tag) and readings.is_blind(
             self.study.store, case_id, now=time.monotonic()
         )
-
-    def _made_with(self, record: LabelRecord) -> list[LabelRecord]:
-        """What cannot stay once a label is taken out."""
-        if record.tag == FINAL:
-            return readings.readings(self.study.store, record.case_id)
-        final = cases.label(self.study.store, record.case_id)
-        made = final is not None and final.client_id == readings.CONSENSUS
-        return [final] if final and made and readings.is_reading_tag(record.tag) else []
 
     def _present(self) -> list[CaseRecord]:
         return [c for c in cases.cases(self.study.store) if c.present]

@@ -16,6 +16,7 @@ from fair_strategy.store.labels import (  # noqa: F401 - found here by callers
     SkipRecord,
     WorkRecord,
     delete_label,
+    delete_labels,
     label,
     labelled_ids,
     labels,

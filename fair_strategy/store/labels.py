@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,19 +134,29 @@ def delete_label(store: Store, case_id: str, tag: str) -> bool:
     are asked for have read it: then the final label is due to be made again. How far readers agree
     is forgotten with the reading of one of them.
     """
+    return delete_labels(store, case_id, [tag]) == 1
+
+
+def delete_labels(store: Store, case_id: str, tags: Iterable[str]) -> int:
+    """`delete_label` for several tags of a case in one transaction; how many rows there were."""
     with store.transaction() as connection:
-        done = connection.execute(
-            "DELETE FROM labels WHERE case_id = ? AND tag = ?", (case_id, tag)
-        ).rowcount
-        was_read = connection.execute(
-            "DELETE FROM readings WHERE case_id = ? AND tag = ?", (case_id, tag)
-        ).rowcount
-        if was_read:
-            connection.execute("DELETE FROM agreements WHERE case_id = ?", (case_id,))
-        if was_read or tag == FINAL:
-            connection.execute("UPDATE readings SET settled = 0 WHERE case_id = ?", (case_id,))
+        done = sum(_delete_label(connection, case_id, tag) for tag in tags)
         refresh_open(connection, [case_id])
-    return done == 1
+    return done
+
+
+def _delete_label(connection: sqlite3.Connection, case_id: str, tag: str) -> int:
+    done = connection.execute(
+        "DELETE FROM labels WHERE case_id = ? AND tag = ?", (case_id, tag)
+    ).rowcount
+    was_read = connection.execute(
+        "DELETE FROM readings WHERE case_id = ? AND tag = ?", (case_id, tag)
+    ).rowcount
+    if was_read:
+        connection.execute("DELETE FROM agreements WHERE case_id = ?", (case_id,))
+    if was_read or tag == FINAL:
+        connection.execute("UPDATE readings SET settled = 0 WHERE case_id = ?", (case_id,))
+    return done
 
 
 def update_label_info(store: Store, case_id: str, tag: str, info: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ That clock restarts with the machine: call `renew_all` when the server starts.
 
 import sqlite3
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fair_strategy.store.database import Store
 from fair_strategy.store.encoding import null_to_nan
@@ -103,8 +103,7 @@ def take_next(
         # What an expired lease tells (decision, model seen) has rows of its own.
         connection.execute("DELETE FROM leases WHERE expires_at <= ?", (now,))
         connection.execute("DELETE FROM skips WHERE until <= ?", (now,))
-        started = connection.execute(_STARTED_ROWS, {"client": client_id}).fetchone()
-        row = started or _first_free(connection, strategy, client_id)
+        row = _first_row(connection, strategy, client_id)
         if row is None:
             return None
         if shown is not None and row["case_id"] == shown[0] and row["reason"] != AUDIT:
@@ -112,14 +111,12 @@ def take_next(
                 "INSERT OR REPLACE INTO seen_models VALUES (?, ?, ?)",
                 (shown[0], client_id, shown[1]),
             )
-        taken = _hand_out(connection, row, client_id, expires_at=now + lease_s)
-        return replace(taken, started=started is not None)
+        return _hand_out(connection, row, client_id, expires_at=now + lease_s)
 
 
 def likely_next(store: Store, strategy: str, client_id: str) -> str | None:
     """The case that `take_next` will hand out unless others are faster or a lease ends; or None."""
-    started = store.read().execute(_STARTED_ROWS, {"client": client_id}).fetchone()
-    row = started or _first_free(store.read(), strategy, client_id)
+    row = _first_row(store.read(), strategy, client_id)
     return None if row is None else str(row["case_id"])
 
 
@@ -138,7 +135,7 @@ def _pause(connection: sqlite3.Connection, client_id: str, case_id: str, *, unti
     connection.execute("INSERT OR REPLACE INTO skips VALUES (?, ?, ?)", (client_id, case_id, until))
 
 
-_FREE_ROWS = """SELECT plan_rows.*, plans.model, plans.strategy
+_FREE_ROWS = """SELECT plan_rows.*, plans.model, plans.strategy, until, 0 AS started
     FROM plans JOIN plan_rows INDEXED BY plan_rows_open USING (plan_id)
     {join} skips ON skips.client_id = :client AND skips.case_id = plan_rows.case_id
     WHERE plan_id = (SELECT max(plan_id) FROM plans WHERE strategy = :strategy) AND open = 1
@@ -148,29 +145,36 @@ _FREE_ROWS = """SELECT plan_rows.*, plans.model, plans.strategy
     """
 
 # A reading without a handout (submitted by hand) brings its case forward in no way.
-_STARTED_ROWS = """SELECT plan_rows.*, plans.model, plans.strategy
+_STARTED_ROWS = """SELECT plan_rows.*, plans.model, plans.strategy, until, 1 AS started
     FROM readings JOIN decisions ON decision_id = (SELECT max(decision_id) FROM decisions AS own
         WHERE own.case_id = readings.case_id AND own.client_id = readings.client_id)
     JOIN plans USING (plan_id) JOIN plan_rows USING (plan_id, position)
+    {join} skips ON skips.client_id = :client AND skips.case_id = readings.case_id
     WHERE settled = 0
     AND NOT EXISTS (SELECT 1 FROM readings AS own
         WHERE own.case_id = readings.case_id AND own.client_id = :client)
     AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.case_id = readings.case_id)
-    AND NOT EXISTS (SELECT 1 FROM skips
-        WHERE skips.client_id = :client AND skips.case_id = readings.case_id)
     AND EXISTS (SELECT 1 FROM open_cases WHERE open_cases.case_id = readings.case_id)
-    ORDER BY readings.rowid LIMIT 1"""
+    """
+
+_FRESH, _PAUSED = "AND until IS NULL ORDER BY {order} LIMIT 1", "ORDER BY until, {order} LIMIT 1"
+_FRESH_STARTED, _FRESH_FREE, _PAUSED_STARTED, _PAUSED_FREE = (
+    (rows + which.format(order=order)).format(join=join)
+    for which, join in ((_FRESH, "LEFT JOIN"), (_PAUSED, "JOIN"))
+    for rows, order in ((_STARTED_ROWS, "readings.rowid"), (_FREE_ROWS, "position"))
+)
 
 
-def _first_free(
-    connection: sqlite3.Connection, strategy: str, client_id: str
-) -> sqlite3.Row | None:
+def _first_row(connection: sqlite3.Connection, strategy: str, client_id: str) -> sqlite3.Row | None:
     """The row to hand out, given that expired leases and pauses are gone."""
     names = {"strategy": strategy, "client": client_id}
-    fresh = _FREE_ROWS.format(join="LEFT JOIN") + "AND until IS NULL ORDER BY position LIMIT 1"
-    paused = _FREE_ROWS.format(join="JOIN") + "ORDER BY until, position LIMIT 1"
-    row: sqlite3.Row | None = connection.execute(fresh, names).fetchone()
-    return row if row is not None else connection.execute(paused, names).fetchone()
+    for query in (_FRESH_STARTED, _FRESH_FREE):
+        row: sqlite3.Row | None = connection.execute(query, names).fetchone()
+        if row is not None:
+            return row
+    paused = [connection.execute(q, names).fetchone() for q in (_PAUSED_STARTED, _PAUSED_FREE)]
+    # The newest plan may list a started case, too: of two pauses that end at once the first counts.
+    return min((row for row in paused if row), key=lambda row: row["until"], default=None)
 
 
 def _hand_out(
@@ -197,6 +201,7 @@ def _hand_out(
         model=row["model"],
         strategy=row["strategy"],
         decision_id=decision_id,
+        started=bool(row["started"]),
     )
 
 

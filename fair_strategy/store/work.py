@@ -134,14 +134,18 @@ def skip_reasons(store: Store) -> list[SkipRecord]:
 
 
 def progress(store: Store, client_id: str) -> tuple[int, int, int]:
-    """How many cases are labelled, how many are still open, and how many a client has labelled."""
+    """How many cases are labelled, how many are open to a client, and how many it has labelled.
+
+    A case that a client has read and that waits for other readers is open to those alone.
+    """
     row = (
         store.read()
         .execute(
             """SELECT
             (SELECT count(*) FROM labels JOIN cases USING (case_id)
                 WHERE tag = 'final' AND present = 1 AND excluded IS NULL),
-            (SELECT count(*) FROM open_cases),
+            (SELECT count(*) FROM open_cases WHERE case_id NOT IN (
+                SELECT case_id FROM readings WHERE client_id = :client)),
             (SELECT count(*) FROM (
                 SELECT case_id FROM labels WHERE tag = 'final' AND client_id = :client
                 UNION SELECT case_id FROM readings WHERE client_id = :client))""",

@@ -64,7 +64,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Counts: scans that are labelled, scans still to be labelled, labels by this reader."""
+    """Counts: scans that are labelled, scans left for this reader, labels by this reader."""
 
     labelled: int = 0
     pool: int = 0

@@ -5,6 +5,7 @@ for have read it, how far they agree is kept, and their consensus becomes its fi
 """
 
 import logging
+import sqlite3
 import time
 from collections.abc import Sequence
 from itertools import combinations
@@ -23,7 +24,7 @@ from fair_strategy.store.readings import CONSENSUS, Agreement
 from fair_strategy.workflows.consensus import consensus
 from fair_strategy.workflows.exclusive import exclusive
 from fair_strategy.workflows.intake import place_of_mask, store_mask
-from fair_strategy.workflows.replacing import replacing
+from fair_strategy.workflows.replacing import mask_digest, replacing
 from fair_strategy.workflows.study import Study
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,12 @@ def is_read_by_several(study: Study, case_id: str) -> bool:
     """Whether a label of this case is a reading: the study asks for several, or it has one already.
 
     The second holds where the study asked for several before: what they made is not thrown away.
+    Never where a single person's label, or an imported one, is the final one: whoever corrects
+    that replaces it, since nobody else is asked to read the case.
     """
+    final = cases.label(study.store, case_id)
+    if final is not None and final.client_id != CONSENSUS:
+        return False
     return study.settings.readers_per_case > 1 or bool(readings.readings(study.store, case_id))
 
 
@@ -54,18 +60,17 @@ def settle_all(study: Study, *, now: float | None = None) -> int:
 def settle(study: Study, case_id: str, *, now: float | None = None) -> bool:
     """Make a case's final label if it is due; whether it was made.
 
-    A reading that cannot be read is said in the log, and tried again by the background: the label
-    that has just been submitted is safe whatever comes of this.
+    What goes wrong (a reading that cannot be read, a busy or full store) is said in the log, and
+    tried again by the background: the label that has just been submitted is safe whatever comes of
+    this, and its reader must not be told otherwise.
     """
     now = time.monotonic() if now is None else now
-    with exclusive(study.state_dir, "consensus"):
-        if case_id not in due_cases(study, now=now):
-            return False
-        try:
-            return _settle(study, case_id, now)
-        except (OSError, ValueError) as error:
-            log.error("%s: no final label could be made of its readings: %s", case_id, error)
-            return False
+    try:
+        with exclusive(study.state_dir, "consensus"):
+            return case_id in due_cases(study, now=now) and _settle(study, case_id, now)
+    except (OSError, ValueError, sqlite3.Error) as error:
+        log.error("%s: no final label could be made of its readings: %s", case_id, error)
+        return False
 
 
 def agreements_of(
@@ -107,7 +112,7 @@ def own_label_file(study: Study, case_id: str, client_id: str) -> Path | None:
 
 def _settle(study: Study, case_id: str, now: float) -> bool:
     made_of = readings.readings(study.store, case_id)
-    masks = [read_mask(record.path).array != 0 for record in made_of]
+    masks = [_mask_of(record) for record in made_of]
     agreed = agreements_of(made_of, masks, spacing_mm(read_grid(made_of[0].path)[1]))
     agreed_mask = consensus(masks, study.settings.consensus)
     try:
@@ -128,6 +133,21 @@ def _settle(study: Study, case_id: str, now: float) -> bool:
     except _ReadingChanged:
         return False
     return True
+
+
+def _mask_of(record: LabelRecord) -> NDArray[np.bool_]:
+    """The mask of a reading's row.
+
+    A submission changes the file before the row, and takes it back if the row cannot be written: a
+    mask that is on its way counts for nothing yet.
+    """
+    array = read_mask(record.path).array
+    if mask_digest(array) != record.digest:
+        raise ValueError(
+            f"{record.path.name} is not the mask that its reader submitted last; unless a "
+            "submission is on its way, restore it or let its reader submit again"
+        )
+    return array != 0
 
 
 class _ReadingChanged(Exception):

@@ -1,7 +1,9 @@
 """Two readers a scan over HTTP: neither learns by any route what the other made of an open scan."""
 
+import fcntl
 import gzip
 import json
+import shutil
 import warnings
 
 import nibabel as nib
@@ -18,6 +20,7 @@ from fair_strategy.config import HostSettings
 from fair_strategy.host import server
 from fair_strategy.store import cases, readings
 from fair_strategy.store.readings import reading_tag
+from fair_strategy.workflows.double_reading import due_cases
 from tests.app import cohorts
 from tests.app.in_process import brought_up
 from tests.app.reading_room import marked_mask
@@ -143,6 +146,26 @@ def test_a_final_label_taken_out_opens_the_scan_for_all_again(app, client, hand_
     assert readings.agreements(app.study.store) == []
     assert CASE in cases.unlabelled_ids(app.study.store)
     assert len(list((app.study.state_dir / "removed").iterdir())) == 3
+
+
+def test_a_final_label_is_taken_out_with_its_readings_before_it_could_be_made_again(
+    app, client, hand_in, monkeypatch
+):
+    hand_in("anna", ANNAS)
+    hand_in("ben", BENS)
+    seen, move = [], shutil.move
+
+    def watched(source, target):
+        lock = app.study.state_dir / "consensus.lock"
+        with open(lock, "rb+") as file, pytest.raises(BlockingIOError):  # the background waits
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        seen.append(due_cases(app.study))
+        return move(source, target)
+
+    monkeypatch.setattr(shutil, "move", watched)
+    gone = client.delete("/datastore/label", params={"id": CASE, "tag": "final"})
+    assert gone.status_code == 200
+    assert seen == [[], [], []]
 
 
 def test_one_reading_taken_out_takes_the_final_label_with_it(app, client, hand_in):

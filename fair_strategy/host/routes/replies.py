@@ -157,5 +157,5 @@ class Progress(_Reply):
     """Counts over the whole study; none by subgroup."""
 
     labelled: int = Field(description="scans with a submitted label")
-    pool: int = Field(description="scans still to be labelled")
+    pool: int = Field(description="scans still to be labelled by this reader")
     mine: int = Field(description="labels by this reader")

@@ -91,6 +91,26 @@ def test_a_started_case_that_a_reader_skips_goes_to_the_others_first(double):
     assert double.take("carl", now=3.0) == "c0"
 
 
+def test_a_started_case_that_comes_back_after_a_skip_keeps_its_plan_row(double):
+    for expected in ("c0", "c1", "c2"):  # c2 is the audit slot
+        assert double.take("ann") == expected
+    read(double, "c2", "ann")
+    double.plan("c2")
+    assert double.take("bob", now=1.0) == "c2"
+    again = double.taken("bob", now=2.0)
+    assert (again.case_id, again.plan_id, again.position, again.reason) == ("c2", 1, 2, "audit")
+    assert again.started
+    assert plans.random_draws(double.store) == {"c2"}
+
+
+def test_a_skipped_started_case_takes_its_turn_among_the_other_skipped_ones(double):
+    assert double.take("ann") == "c0"
+    read(double, "c0", "ann")
+    double.plan("c0", "c1", "c2")
+    order = [double.take("bob", now=float(now), skip_s=1000.0) for now in range(6)]
+    assert order == ["c0", "c1", "c2", "c0", "c1", "c2"]
+
+
 def test_a_reading_ends_the_lease_of_its_reader_and_not_that_of_a_colleague(double):
     double.take("ann", now=0.0, lease_s=10.0)
     assert double.take("bob", now=20.0) == "c0"
@@ -174,6 +194,27 @@ def test_without_its_final_label_a_case_that_enough_have_read_is_due_and_not_ope
     assert double.take("bob") == "c0"
 
 
+def test_labels_that_are_taken_out_together_leave_nothing_due_in_between(double):
+    read(double, "c0", "ann")
+    read(double, "c0", "bob")
+    close(double, "c0")
+    tags = ["final", reading_tag("ann"), reading_tag("bob")]
+    with double.store.transaction() as connection:
+        connection.execute(
+            "CREATE TRIGGER late BEFORE DELETE ON readings "
+            "BEGIN SELECT RAISE(ABORT, 'in between'); END"
+        )
+    with pytest.raises(sqlite3.Error, match="in between"):
+        cases.delete_labels(double.store, "c0", tags)
+    assert len(cases.labels(double.store)) == 3
+    assert due(double, 2) == []
+    with double.store.transaction() as connection:
+        connection.execute("DROP TRIGGER late")
+    assert cases.delete_labels(double.store, "c0", tags) == 3
+    assert (cases.labels(double.store), due(double, 2)) == ([], [])
+    assert "c0" in cases.unlabelled_ids(double.store)
+
+
 def test_fewer_readers_than_before_make_half_read_cases_due_and_more_open_none(double):
     read(double, "c0", "ann")
     read(double, "c1", "ann")
@@ -250,7 +291,7 @@ def test_progress_counts_each_case_of_a_reader_once(double):
     close(double, "c0")
     read(double, "c1", "ann")
     double.save("c2", client_id="ann")
-    assert cases.progress(double.store, "ann") == (2, 4, 3)
+    assert cases.progress(double.store, "ann") == (2, 3, 3)  # c1 waits for others
     assert cases.progress(double.store, "bob") == (2, 4, 1)
 
 

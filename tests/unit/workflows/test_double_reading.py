@@ -16,9 +16,10 @@ from fair_strategy.workflows.desk import SHARED_CLIENT, next_case, pending_work,
 from fair_strategy.workflows.double_reading import due_cases, own_label_file, settle_all
 from fair_strategy.workflows.drafts import draft_info, save_draft
 from fair_strategy.workflows.erasure import erase_subject
-from fair_strategy.workflows.intake import prepare
+from fair_strategy.workflows.intake import IMPORTER, prepare, store_mask
 from fair_strategy.workflows.overview.agreement import agreement
 from fair_strategy.workflows.planning import make_plans
+from fair_strategy.workflows.replacing import replacing
 from fair_strategy.workflows.rounds import training_cases
 from fair_strategy.workflows.study import StudyError, open_study
 from tests.helpers import AFFINE, SHAPE
@@ -222,6 +223,26 @@ def test_more_readers_than_before_leave_final_labels_as_they_are(several, hand_i
     assert next_case(higher, STRATEGY, "ben").case_id == "sub-02_T1w"
 
 
+def test_a_single_readers_final_label_is_corrected_though_more_are_asked_for_now(several, hand_in):
+    study = several(1)
+    case_id = next_case(study, STRATEGY, "anna").case_id
+    hand_in(study, case_id, "anna", box())
+    higher = with_readers(study, 2)
+    assert review.reopen(higher, "anna").case_id == case_id
+    hand_in(higher, case_id, "anna", box(shift=2))
+    assert cases.label(higher.store, case_id).client_id == "anna"
+    np.testing.assert_array_equal(final_mask(higher, case_id), box(shift=2))
+    assert readings.readings(higher.store, case_id) == []
+
+
+def test_an_imported_final_label_is_replaced_by_a_correction_and_not_read_anew(several, hand_in):
+    study = several(2, labelled=1)
+    assert cases.label(study.store, "sub-01_T1w").client_id == IMPORTER
+    hand_in(study, "sub-01_T1w", "anna", box())
+    assert cases.label(study.store, "sub-01_T1w").client_id == "anna"
+    np.testing.assert_array_equal(final_mask(study, "sub-01_T1w"), box())
+
+
 def test_a_reading_that_is_gone_holds_up_nothing_and_is_said(several, hand_in, tmp_path, caplog):
     study = several(2)
     first = hand_in(study, "sub-01_T1w", "anna", box())
@@ -235,6 +256,49 @@ def test_a_reading_that_is_gone_holds_up_nothing_and_is_said(several, hand_in, t
     shutil.move(tmp_path / "kept.nii.gz", first.path)
     assert settle_all(study) == 1
     assert pending_work(study)["uncompared"] == before - 1
+
+
+def test_a_store_that_takes_no_final_label_fails_no_submission(several, hand_in, tmp_path, caplog):
+    study = several(2)
+    draft = tmp_path / "draft.nii.gz"
+    write_mask(draft, box(), AFFINE)
+    hand_in(study, "sub-01_T1w", "anna", box())
+    assert next_case(study, STRATEGY, "ben").case_id == "sub-01_T1w"
+    save_draft(study, "sub-01_T1w", "ben", draft)
+    with study.store.transaction() as connection:
+        connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON labels WHEN NEW.tag = 'final' "
+            "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+        )
+    with caplog.at_level(logging.ERROR):
+        hand_in(study, "sub-01_T1w", "ben", box())
+    assert "no final label could be made of its readings: disk is full" in caplog.text
+    assert not draft_info(study, "sub-01_T1w", "ben").exists
+    assert cases.label(study.store, "sub-01_T1w") is None
+    with study.store.transaction() as connection:
+        connection.execute("DROP TRIGGER full")
+    assert settle_all(study) == 1
+    np.testing.assert_array_equal(final_mask(study, "sub-01_T1w"), box())
+
+
+def test_no_final_label_is_made_of_a_mask_whose_submission_is_still_to_fail(several, hand_in):
+    study = several(3)
+    for client in ("anna", "ben"):
+        hand_in(study, "sub-01_T1w", client, box())
+    both = with_readers(study, 2)
+    own = readings.own_label(both.store, "sub-01_T1w", "anna")
+
+    def submission_that_fails():
+        with replacing(both, own.path):
+            store_mask(both, "sub-01_T1w", box(shift=4), tag=own.tag)
+            assert settle_all(both) == 0
+            raise OSError("no row")
+
+    with pytest.raises(OSError, match="no row"):
+        submission_that_fails()
+    assert cases.label(both.store, "sub-01_T1w") is None
+    assert settle_all(both) == 1
+    np.testing.assert_array_equal(final_mask(both, "sub-01_T1w"), box())
 
 
 def test_a_final_label_whose_file_is_gone_is_made_again_at_the_next_start(several, hand_in):
