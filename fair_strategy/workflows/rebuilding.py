@@ -17,7 +17,7 @@ from fair_strategy.store.recovery import RESTORED
 from fair_strategy.store.salvage import salvage
 from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows.intake import checked_mask, place_of_mask
-from fair_strategy.workflows.replacing import mask_digest
+from fair_strategy.workflows.replacing import mask_digest, settle
 from fair_strategy.workflows.sources import source_of
 from fair_strategy.workflows.study import Study
 
@@ -40,6 +40,7 @@ def rebuild(study: Study) -> list[str]:
     if not bad_file:
         return []
     taken = salvage(study.store, study.state_dir / bad_file)
+    settle(study)  # before masks are compared: an unanswered one must not pass for a label
     with suppress(CohortError, ArchiveUnavailable):  # then those known from before
         cases.sync(study.store, source_of(study).walk())
     kept, found = 0, []

@@ -13,6 +13,7 @@ from fair_strategy.workflows.rebuilding import FINDER, rebuild
 from fair_strategy.workflows.study import open_study
 from tests.helpers import AFFINE, blob, write_cohort, write_model
 from tests.unit.store.test_salvage import spoil
+from tests.unit.workflows.test_replacing import kill_in_submission
 
 
 @pytest.fixture
@@ -100,3 +101,22 @@ def test_a_mask_that_does_not_fit_its_scan_is_not_taken_over(opened, tmp_path, c
     rebuild(study)
     assert cases.label(study.store, case_id) is None
     assert f"{case_id}: its mask is not taken over" in caplog.text
+
+
+def test_an_answered_label_outlives_a_kill_in_its_correction_and_a_damaged_database(
+    opened, tmp_path
+):
+    study = opened()
+    backup(study.store)
+    case_id = send(study, 1, tmp_path)
+    unanswered = tmp_path / "unanswered.nii.gz"
+    write_mask(unanswered, blob(2)[1], AFFINE)
+    kill_in_submission(study, unanswered)
+    study.store.close()
+    spoil(study.store.path, "skips")
+    study = opened()
+    rebuild(study)
+    prepare(study)
+    label = cases.label(study.store, case_id)
+    assert label.client_id == "anna"
+    assert np.array_equal(read_mask(label.path).array, blob(1)[1])
