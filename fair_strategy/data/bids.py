@@ -27,6 +27,7 @@ _BIDS_ID = re.compile(
 )
 _ID = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,128}")
 _TAG = re.compile(r"[A-Za-z0-9]{1,32}")
+_MASK_TAG = re.compile(r"_desc-([A-Za-z0-9]{1,32})_mask\.nii\.gz$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,12 @@ def mask_name(case_id: str, tag: str) -> Path:
     if named is None:
         return Path(f"{case_id}_{ending}")
     return Path(named["sub"], named["ses"] or "", "anat", f"{named['source']}_{ending}")
+
+
+def tag_of_mask(path: Path) -> str | None:
+    """The tag in a name as `mask_name` makes them; None for other names."""
+    found = _MASK_TAG.search(path.name)
+    return found[1] if found else None
 
 
 def find_existing_masks(images_dir: Path, scans: Iterable[Scan]) -> dict[str, Path]:

@@ -12,7 +12,7 @@ class ComparisonRecord:
     """Agreement of one final label with one model's prediction.
 
     Attributes:
-        label_digest: sha256 of the mask file, so that a corrected label is compared anew.
+        label_digest: sha256 of the label's voxels, so that a corrected label is compared anew.
         dice: in [0, 1]; surface_distance_mm: NaN if either mask is empty.
         seen: the reader started from this very prediction (prequential).
         unchanged: the reader submitted it as it was.

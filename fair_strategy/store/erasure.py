@@ -1,9 +1,12 @@
 """What the database knows of one person, taken out of it."""
 
+import json
 import secrets
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Mapping, Sequence
 
 from fair_strategy.store.database import Store
+from fair_strategy.store.encoding import to_json
 
 # Everything about a case but its place in plans, by which the decisions on others are replayed.
 _TABLES = (
@@ -13,7 +16,7 @@ _TABLES = (
 
 
 def erase_rows(store: Store, subject_id: str, case_ids: Sequence[str]) -> None:
-    """Delete a person's rows in one transaction; plans and decisions keep them under random names.
+    """Delete a person's rows in one transaction; what was decided or shown keeps a random name.
 
     No table tells which name stands for whom. A plan's score and subgroup of a nameless case stay:
     without them no decision on anybody else could be replayed.
@@ -34,6 +37,10 @@ def erase_rows(store: Store, subject_id: str, case_ids: Sequence[str]) -> None:
                 connection.execute(
                     f"UPDATE {table} SET case_id = ? WHERE case_id = ?", (name, case_id)
                 )
+            # What came of a segmentation that the PACS held.
+            connection.execute(
+                "DELETE FROM archive_segmentations WHERE outcome = ?", (f"mask of {case_id}",)
+            )
             connection.execute(
                 """UPDATE cases SET case_id = ?, subject_id = ?, path = '', fingerprint = '',
                 present = 0, unreadable = NULL, excluded = 'erased', excluded_by = NULL, info = '{}'
@@ -45,6 +52,36 @@ def erase_rows(store: Store, subject_id: str, case_ids: Sequence[str]) -> None:
                 "UPDATE plans SET inputs = replace(inputs, ?, ?)", (f'"{old}"', f'"{new}"')
             )
         connection.execute("DELETE FROM splits WHERE subject_id = ?", (subject_id,))
+        _rename_in_values(connection, names)
     # What was deleted stays in free pages and in the log until they are written anew.
     store.read().execute("VACUUM")
     store.read().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _rename_in_values(connection: sqlite3.Connection, names: Mapping[str, str]) -> None:
+    """Lists of cases among the single values: a whole value, or the `cases` of a kept figure.
+
+    A kept figure still counts the person. Were the entry taken out, the next figure could come
+    without them, as if no scan had changed: the two together would tell of this one person.
+    """
+    for row in connection.execute("SELECT key, value FROM key_values").fetchall():
+        try:
+            told = json.loads(row["value"])
+        except ValueError:  # a plain text
+            continue
+        if isinstance(told, list):
+            told = [_renamed(entry, names) for entry in told]
+        elif isinstance(told, dict) and isinstance(told.get("cases"), list):
+            told["cases"] = [_renamed(entry, names) for entry in told["cases"]]
+        else:
+            continue
+        connection.execute(
+            "UPDATE key_values SET value = ? WHERE key = ?", (to_json(told), row["key"])
+        )
+
+
+def _renamed(entry: object, names: Mapping[str, str]) -> object:
+    """An entry of words, one of which may be an id; ids hold no spaces."""
+    if not isinstance(entry, str):
+        return entry
+    return " ".join(names.get(word, word) for word in entry.split(" "))

@@ -28,7 +28,7 @@ class LabelRecord:
     """One mask file and who made it.
 
     Attributes:
-        digest: sha256 of the mask file's bytes.
+        digest: sha256 of the mask's voxels, zero or not; how the file is packed does not matter.
         seen_model: checksum of the model whose prediction the reader started from, if any.
         created_at: seconds since 1970.
     """

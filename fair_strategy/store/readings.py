@@ -68,29 +68,55 @@ def save_reading(store: Store, record: LabelRecord, *, edited_mm3: float | None 
     Raises:
         UnknownCaseError: if the case was never added.
     """
-    case_id, client_id = record.case_id, record.client_id
     with store.transaction() as connection:
-        require_case(connection, case_id)
+        require_case(connection, record.case_id)
         add_work(
             connection,
-            case_id,
+            record.case_id,
             record.digest,
             tag=record.tag,
-            client_id=client_id,
+            client_id=record.client_id,
             edited_mm3=edited_mm3,
             created_at=record.created_at,
         )
-        write_label(connection, record)
-        connection.execute(
-            """INSERT INTO readings (case_id, client_id, tag) VALUES (?, ?, ?)
-            ON CONFLICT (case_id, client_id) DO UPDATE SET settled = 0""",
-            (case_id, client_id, record.tag),
-        )
-        # Not that of a colleague, who got the case after this one's lease had run out.
-        connection.execute(
-            "DELETE FROM leases WHERE case_id = ? AND client_id = ?", (case_id, client_id)
-        )
-        refresh_open(connection, [case_id])
+        _write_reading(connection, record)
+
+
+def restore_reading(store: Store, record: LabelRecord) -> None:
+    """Add or replace a reader's label of which the mask alone was left.
+
+    What it cost stays as it is told, or is not known.
+
+    Raises:
+        UnknownCaseError: if the case was never added.
+    """
+    with store.transaction() as connection:
+        require_case(connection, record.case_id)
+        _write_reading(connection, record)
+
+
+def clients_by_tag(store: Store) -> dict[str, str]:
+    """Tag of readings -> client id, of every client who was handed a case or labelled one."""
+    rows = store.read().execute(
+        """SELECT client_id FROM decisions UNION SELECT client_id FROM labels
+        UNION SELECT client_id FROM label_work"""
+    )
+    return {reading_tag(row["client_id"]): row["client_id"] for row in rows}
+
+
+def _write_reading(connection: sqlite3.Connection, record: LabelRecord) -> None:
+    case_id, client_id = record.case_id, record.client_id
+    write_label(connection, record)
+    connection.execute(
+        """INSERT INTO readings (case_id, client_id, tag) VALUES (?, ?, ?)
+        ON CONFLICT (case_id, client_id) DO UPDATE SET settled = 0""",
+        (case_id, client_id, record.tag),
+    )
+    # Not that of a colleague, who got the case after this one's lease had run out.
+    connection.execute(
+        "DELETE FROM leases WHERE case_id = ? AND client_id = ?", (case_id, client_id)
+    )
+    refresh_open(connection, [case_id])
 
 
 _OF_CASE = """SELECT labels.* FROM readings JOIN labels USING (case_id, tag)

@@ -1,7 +1,9 @@
-"""One person taken out of a study: rows, masks, drafts, predictions and backups."""
+"""One person taken out of a study: rows, masks, drafts, predictions, backups and logs."""
 
+import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from fair_strategy.store.database import DATABASE_NAME, backup, hold
 from fair_strategy.store.erasure import erase_rows
 from fair_strategy.store.recovery import backups
 from fair_strategy.workflows import attempts
-from fair_strategy.workflows.replacing import BEFORE
+from fair_strategy.workflows.replacing import BEFORE, KEPT
 from fair_strategy.workflows.study import Study, StudyError
 
 
@@ -21,7 +23,7 @@ class Erased:
 
     Attributes:
         scans: number of the person's scans.
-        files: number of masks, drafts and predictions that were removed.
+        files: number of masks, drafts, predictions and what was made of them that were removed.
         models: models trained since the person's first label; weights cannot forget.
     """
 
@@ -54,6 +56,7 @@ def erase_subject(study: Study, subject_id: str) -> Erased:
         erase_rows(study.store, subject_id, ids)
         for path in files:
             path.unlink(missing_ok=True)
+            _remove_empty_folders(study.derivatives_root, path.parent)
         # Tables of audits name cases; they are made again for the next model.
         shutil.rmtree(study.state_dir / "audits", ignore_errors=True)
         for old in backups(study.state_dir):
@@ -73,16 +76,36 @@ def _refuse_what_comes_back(study: Study, subject_id: str, present: list[Path]) 
         raise StudyError(f"{subject_id}: take {what} away first; the next start would take it up")
 
 
+def _remove_empty_folders(root: Path, folder: Path) -> None:
+    """`sub-01/anat` below the root of the masks names the person, too."""
+    with suppress(OSError):  # not empty, or gone
+        while root in folder.parents:
+            folder.rmdir()
+            folder = folder.parent
+
+
 def _files(study: Study, case_ids: list[str]) -> Iterator[Path]:
     state = study.state_dir
     for case_id in case_ids:
         yield from (state / "drafts").glob(f"*/{case_id}.nii.gz")
         yield from (state / "predictions").glob(f"*/{case_id}.npz")
-        # Masks of before, `<time>_<name of the mask>`, under any tag.
-        stem = mask_name(case_id, "x").name.partition("desc-")[0]
-        for folder in ("replaced", "removed"):
-            yield from (state / folder).glob(f"*_{stem}*")
-        yield from (study.derivatives_root / BEFORE).glob(f"*_{stem}*")
-    # Databases that were damaged once hold rows of everybody.
+        # Those of a scan whose name begins alike go, too: they are made again when asked for.
+        yield from (state / "cache").glob(f"*/{case_id}_*")
+        if study.pacs:  # what was fetched of the PACS, scans and segmentations
+            yield from study.images_dir.rglob(f"{case_id}.nii.gz")
+        yield from _masks(study, case_id)
+    # Databases that were damaged once hold rows of everybody; logs may name anybody.
     yield from state.glob(f"{DATABASE_NAME}.corrupt-*")
     yield from state.glob(attempts.FILE)
+    yield from state.glob("*.log*")
+
+
+def _masks(study: Study, case_id: str) -> Iterator[Path]:
+    """Under any tag, with a row or without; and those of before, `<time>_<name of the mask>`."""
+    stem = mask_name(case_id, "x").name.partition("desc-")[0]
+    yield from study.derivatives_root.rglob(f"{stem}*")
+    yield from study.derivatives_root.rglob(f".{stem}*")  # cut off by a kill
+    of_before = re.compile(rf"\d+_{re.escape(stem)}")
+    kept = (study.state_dir / KEPT, study.state_dir / "removed", study.derivatives_root / BEFORE)
+    for folder in kept:
+        yield from (path for path in folder.glob("*") if of_before.match(path.name))

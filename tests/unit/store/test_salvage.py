@@ -4,12 +4,14 @@ import sqlite3
 
 import pytest
 
-from fair_strategy.store import Store, cases, plans, scores
+from fair_strategy.store import Store, cases, plans, readings, scores
 from fair_strategy.store.database import backup
+from fair_strategy.store.readings import CONSENSUS, Agreement
 from fair_strategy.store.recovery import RESTORED
 from fair_strategy.store.salvage import salvage
 from fair_strategy.store.scores import ModelRecord
 from fair_strategy.store.settings import get_value
+from tests.unit.store.test_readings import ask_for, due, read
 
 
 def spoil(path, table: str) -> None:
@@ -108,3 +110,67 @@ def test_the_copy_itself_tells_that_something_is_to_be_taken_over(state_dir, lat
     spoil(later.store.path, "skips")
     store, bad_file = restored(state_dir)
     assert get_value(store, RESTORED) == bad_file.name
+
+
+@pytest.fixture
+def read_by_two(study):
+    """Since the copy: c0 read by two and closed, c1 by one of them."""
+    ask_for(study, 2)
+    backup(study.store)
+    made_of = [read(study, "c0", "ann"), read(study, "c0", "bob")]
+    final = study.label("c0", client_id=CONSENSUS, digest="made of 2", created_at=20.0)
+    pair = Agreement("c0", "ann", "bob", 0.75, 1.5, 20.0)
+    assert readings.save_consensus(study.store, final, made_of, [pair], now=0.0)
+    read(study, "c1", "ann")
+    study.store.close()
+    return study
+
+
+def readers(store, case_id):
+    return [record.client_id for record in readings.readings(store, case_id)]
+
+
+def test_readings_and_agreements_come_back(state_dir, read_by_two):
+    spoil(read_by_two.store.path, "skips")
+    read_by_two.store, bad_file = restored(state_dir)
+    taken = salvage(read_by_two.store, bad_file)
+    store = read_by_two.store
+    assert (taken["readings"], taken["agreements"]) == (3, 1)
+    assert readers(store, "c0") == ["ann", "bob"]
+    assert due(read_by_two, 2) == []
+    assert [a.dice for a in readings.agreements(store)] == [0.75]
+    assert readings.is_blind(store, "c1", now=0.0)
+    read_by_two.plan("c1", "c2")
+    assert read_by_two.take("ann") == "c2"
+    assert read_by_two.take("bob") == "c1"
+
+
+def test_readings_that_cannot_be_read_are_told_by_their_labels(state_dir, read_by_two):
+    spoil(read_by_two.store.path, "readings")
+    read_by_two.store, bad_file = restored(state_dir)
+    taken = salvage(read_by_two.store, bad_file)
+    assert "readings" not in taken
+    assert readers(read_by_two.store, "c0") == ["ann", "bob"]
+    assert readers(read_by_two.store, "c1") == ["ann"]
+    assert due(read_by_two, 2) == ["c0"]
+
+
+def test_a_reading_whose_label_is_lost_does_not_count(state_dir, read_by_two):
+    spoil(read_by_two.store.path, "labels")
+    read_by_two.store, bad_file = restored(state_dir)
+    taken = salvage(read_by_two.store, bad_file)
+    assert "readings" not in taken
+    assert {"c0", "c1"} <= set(cases.unlabelled_ids(read_by_two.store))
+    count = read_by_two.store.read().execute("SELECT count(*) FROM readings").fetchone()[0]
+    assert count == 0
+
+
+def test_a_final_label_older_than_its_readings_is_due_to_be_made_again(state_dir, read_by_two):
+    store = Store.open(state_dir)
+    with store.transaction() as connection:
+        connection.execute("UPDATE labels SET created_at = 5.0 WHERE tag = 'final'")
+    store.close()
+    spoil(store.path, "skips")
+    read_by_two.store, bad_file = restored(state_dir)
+    salvage(read_by_two.store, bad_file)
+    assert due(read_by_two, 2) == ["c0"]
