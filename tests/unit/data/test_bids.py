@@ -179,6 +179,8 @@ def test_the_table_is_found_where_it_is(tmp_path: Path) -> None:
 )
 def test_masks_are_named_as_bids_derivatives(case_id: str, expected: str) -> None:
     assert bids.mask_name(case_id, "final").as_posix() == expected
+    assert bids.tag_of_mask(bids.mask_name(case_id, "final")) == "final"
+    assert bids.tag_of_mask(Path(f"{case_id}.nii.gz")) is None
 
 
 def test_no_two_scans_share_a_mask_name() -> None:
