@@ -100,6 +100,20 @@ def uncompared_with(store: Store, model: str) -> list[tuple[str, str, str]]:
     return [(row["case_id"], model, row["digest"]) for row in rows]
 
 
+def label_digests(store: Store) -> list[tuple[str, str]]:
+    """(case id, digest) of every label that is known, those that were replaced or deleted too.
+
+    A replaced label of no reader (an imported one) is known if it was compared with a prediction.
+    """
+    rows = store.read().execute(
+        """SELECT case_id, label_digest AS digest FROM label_work
+        UNION SELECT case_id, label_digest FROM comparisons
+        UNION SELECT case_id, digest FROM labels WHERE tag = 'final'
+        ORDER BY case_id, digest"""
+    )
+    return [(row["case_id"], row["digest"]) for row in rows]
+
+
 def _record(row: sqlite3.Row) -> ComparisonRecord:
     fields = dict(row)
     return ComparisonRecord(

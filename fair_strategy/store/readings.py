@@ -210,6 +210,15 @@ def unsettled(store: Store, *, readers: int, now: float) -> list[str]:
     return [row["case_id"] for row in rows]
 
 
+def models_seen(store: Store) -> set[str]:
+    """Models whose predictions were seen by readers of cases whose final label is still to come."""
+    rows = store.read().execute(
+        """SELECT DISTINCT seen_model FROM readings JOIN labels USING (case_id, tag)
+        WHERE settled = 0 AND seen_model IS NOT NULL"""
+    )
+    return {row["seen_model"] for row in rows}
+
+
 def save_consensus(
     store: Store,
     record: LabelRecord,

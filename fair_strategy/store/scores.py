@@ -12,6 +12,7 @@ from fair_strategy.store.comparisons import (  # noqa: F401 - found here by call
     ComparisonRecord,
     add_comparison,
     comparisons,
+    label_digests,
     uncompared,
     uncompared_with,
 )

@@ -29,6 +29,8 @@ MIN_AUDITED = 4
 def compare_labels(study: Study) -> int:
     """Compare labels with the predictions that their readers saw, and with the current model's.
 
+    One whose reader saw none is also compared with the newest model from before it.
+
     Each comparison is one commit: a kill loses none and repeats at most one.
 
     Returns:
@@ -43,7 +45,10 @@ def compare_labels(study: Study) -> int:
     )
     for case_id, model, _, was_seen in seen + unseen:
         _compare(study, case_id, model, seen=was_seen)
-    return len(seen) + len(unseen)
+    older = _uncompared_hidden(study)
+    for case_id, model in older:
+        _compare(study, case_id, model, seen=False)
+    return len(seen) + len(unseen) + len(older)
 
 
 def study_performance(study: Study) -> dict[str, GroupPerformance]:
@@ -171,39 +176,99 @@ def _before_the_label(study: Study, *, until: ModelRecord) -> list[ComparisonRec
     """One comparison a label, oldest label first, with a model that cannot have learnt it.
 
     A reader who saw the prediction and submitted it unchanged says nothing. One to whom it stayed
-    hidden (audit slot) says most: that label counts whatever it is.
+    hidden (audit slot) says most: that label counts whatever it is. A corrected label does not
+    count with a model that learnt the label of before.
     """
+    learnt = _learnt(study)
     made = {m.checksum: m.created_at for m in scores.models(study.store)}
     made = {checksum: at for checksum, at in made.items() if at <= until.created_at}
-    seen = scores.comparisons(study.store, seen=True)
-    rows = [c for c in seen if not c.unchanged and c.model in made] + _kept_hidden(study, made)
+    rows = [
+        c
+        for c in scores.comparisons(study.store)
+        # What could not be compared takes no place among the newest.
+        if c.model in made and c.case_id not in learnt[c.model] and not np.isnan(c.dice)
+    ]
+    seen = [c for c in rows if c.seen and not c.unchanged]
+    hidden = _kept_hidden(study, [c for c in rows if not c.seen], made)
     labelled = {label.case_id: label.created_at for label in cases.labels(study.store, cases.FINAL)}
-    return sorted(rows, key=lambda c: (labelled[c.case_id], c.case_id))
+    return sorted(seen + hidden, key=lambda c: (labelled[c.case_id], c.case_id))
 
 
-def _kept_hidden(study: Study, made: dict[str, float]) -> list[ComparisonRecord]:
+def _kept_hidden(
+    study: Study, rows: list[ComparisonRecord], made: dict[str, float]
+) -> list[ComparisonRecord]:
     """Labels of audit slots whose readers saw no prediction, against the model of that time.
 
     Args:
-        made: models to look at, with the time of each.
+        rows: comparisons to choose from.
+        made: the time of each of their models.
     """
-    unseen = {
-        (label.case_id, label.digest)
+    labelled = {label.case_id: label.created_at for label in _hidden(study)}
+    found: dict[str, ComparisonRecord] = {}
+    for row in sorted(rows, key=lambda c: made[c.model]):
+        if row.case_id in labelled and made[row.model] < labelled[row.case_id]:
+            found[row.case_id] = row
+    return list(found.values())
+
+
+def _hidden(study: Study) -> list[LabelRecord]:
+    """Final labels of audit slots whose readers saw no prediction, of cases that are not excluded.
+
+    The client is part of the key: readings may equal the final label that was made of them, and
+    one reader's work does not tell what the others saw.
+    """
+    hidden = {
+        (work.case_id, work.label_digest, work.client_id)
+        for work in cases.work(study.store)
+        if work.revealed is False
+    }
+    included = cases.subjects(study.store, excluded=False)
+    return [
+        label
         for label in cases.labels(study.store, cases.FINAL)
         if label.seen_model is None
+        and (label.case_id, label.digest, label.client_id) in hidden
+        and label.case_id in included
+    ]
+
+
+def _uncompared_hidden(study: Study) -> list[tuple[str, str]]:
+    """(case id, model) of hidden labels that have not met the newest model from before them.
+
+    Where a label starts a training, or comes during one, the current model is a later one when
+    labels are compared. The prediction of the one before is still there.
+    """
+    compared = {(c.case_id, c.model) for c in scores.comparisons(study.store, seen=False)}
+    learnt = _learnt(study)
+    newest_first = scores.models(study.store)[::-1]
+    found = []
+    for label in _hidden(study):
+        fingerprint = cases.case(study.store, label.case_id).fingerprint
+        for model in newest_first:
+            key = label.case_id, model.checksum
+            if model.created_at >= label.created_at or label.case_id in learnt[model.checksum]:
+                continue
+            if key in compared:
+                break
+            if predictions.has_prediction(study.state_dir, key[1], key[0], fingerprint):
+                found.append(key)
+                break
+    return found
+
+
+def _learnt(study: Study) -> dict[str, set[str]]:
+    """Model -> cases of which it may have learnt a label, be it one that was corrected since."""
+    cases_of: dict[str, set[str]] = {}
+    for case_id, digest in scores.label_digests(study.store):
+        cases_of.setdefault(digest, set()).add(case_id)
+    return {
+        model.checksum: {
+            case_id
+            for digest in model.statistics.get("label_digests", [])
+            for case_id in cases_of.get(digest, ())
+        }
+        for model in scores.models(study.store)
     }
-    hidden = {
-        (work.case_id, work.label_digest): work.created_at
-        for work in cases.work(study.store)
-        if work.revealed is False and (work.case_id, work.label_digest) in unseen
-    }
-    found: dict[tuple[str, str], ComparisonRecord] = {}
-    rows = [c for c in scores.comparisons(study.store, seen=False) if c.model in made]
-    for row in sorted(rows, key=lambda c: made[c.model]):
-        key = row.case_id, row.label_digest
-        if key in hidden and made[row.model] < hidden[key]:
-            found[key] = row
-    return list(found.values())
 
 
 def _cross_validated(study: Study, model: ModelRecord) -> list[ComparisonRecord]:

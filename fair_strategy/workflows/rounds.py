@@ -22,12 +22,12 @@ from fair_strategy.learning.training import (
     recipe,
     train,
 )
-from fair_strategy.store import cases, plans, predictions, scores
+from fair_strategy.store import cases, plans, predictions, readings, scores
 from fair_strategy.store.cases import CaseRecord, LabelRecord, Split
 from fair_strategy.store.scores import ModelRecord
 from fair_strategy.workflows.intake import IMPORTER
 from fair_strategy.workflows.models import publish
-from fair_strategy.workflows.performance import comparison
+from fair_strategy.workflows.performance import compare_labels, comparison
 from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import Study, StudyError
 from fair_strategy.workflows.tracking import tracked_run
@@ -93,6 +93,8 @@ def train_round(
     publish(study, result.path, result.checksum, origin="trained", statistics=statistics)
     # for the study's lead: no reply to a reader holds figures of subgroups
     write_atomically(result.path.with_suffix(".json"), json.dumps(statistics, indent=2).encode())
+    # Labels that made this round due, or came during it, meet the model before while they can.
+    compare_labels(study)
     _prune(study)
     return statistics
 
@@ -257,10 +259,15 @@ def _compare_fold(study: Study, result: TrainingResult, subjects: Collection[str
 
 
 def _prune(study: Study) -> None:
-    """Keep the predictions of the newest models and of every reader who is still at work."""
+    """Keep the predictions of the newest models and those that labels will still be compared with.
+
+    That is: what a reader at work sees, what a label waits to meet, and what was seen by readers of
+    a scan that has no final label yet.
+    """
     newest = [m.checksum for m in scores.models(study.store)][-_KEPT_MODELS:]
     current = scores.current_model(study.store)  # of a clock that was set back it is not the newest
     newest += [current.checksum] if current else []
     awaited = {model for _, model, _ in scores.uncompared(study.store)}
+    awaited |= readings.models_seen(study.store)
     leased = plans.models_in_use(study.store)
     predictions.prune(study.state_dir, keep={*newest, *awaited, *leased})

@@ -61,6 +61,16 @@ def test_a_case_stays_open_until_so_many_have_read_it_and_is_never_offered_twice
     assert double.take("carl") == "c2"  # c0 waits for its final label, c1 is ann's
 
 
+def test_what_readers_saw_is_told_until_their_case_has_its_final_label(double):
+    read(double, "c0", "ann", seen_model="model-a")
+    read(double, "c0", "bob", seen_model="model-b")
+    read(double, "c1", "ann", seen_model="model-c")
+    read(double, "c2", "ann", seen_model=None)
+    assert readings.models_seen(double.store) == {"model-a", "model-b", "model-c"}
+    assert close(double, "c0")
+    assert readings.models_seen(double.store) == {"model-c"}
+
+
 def test_one_reader_alone_gets_every_case_once_and_then_nothing(double):
     got = []
     while (case_id := double.take("ann")) is not None:

@@ -196,6 +196,18 @@ def test_a_corrected_label_is_compared_anew_and_the_old_comparison_is_left_out(s
     assert scores.comparisons(study.store) == []
 
 
+def test_every_label_that_a_case_had_is_known_by_its_digest(study):
+    study.save("c0", digest="compared")
+    scores.add_comparison(study.store, comparison("c0", label_digest="compared"))
+    cases.save_label(study.store, study.label("c0", digest="reader's"), by_reader=True)
+    study.save("c0", digest="today's")
+    study.save("c1", tag="original", digest="no final label")
+    found = [("c0", "compared"), ("c0", "reader's"), ("c0", "today's")]
+    assert scores.label_digests(study.store) == found
+    cases.delete_label(study.store, "c0", "final")
+    assert scores.label_digests(study.store) == found[:2]
+
+
 def test_labels_that_the_current_model_has_scored_wait_for_a_comparison_with_it(study):
     for case_id in ("c0", "c1", "c2"):
         study.save(case_id)
