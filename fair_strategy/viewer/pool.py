@@ -7,7 +7,6 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -63,8 +62,7 @@ class Session:
     taken: bool = False
     reader: str = ""  # whom the proxy has logged in
     connections: int = 0
-    clock: Callable[[], float] = time.monotonic
-    last_seen: float = 0.0
+    last_seen: float = field(default_factory=time.monotonic)
     process: asyncio.subprocess.Process | None = None
     ready: "asyncio.Future[int] | None" = None
 
@@ -73,29 +71,16 @@ class Session:
         """Whether its process runs."""
         return self.process is not None and self.process.returncode is None
 
-    @property
-    def quiet_s(self) -> float:
-        """Seconds since something was done in it."""
-        return self.clock() - self.last_seen
-
     def touch(self) -> None:
         """Something was done in it."""
-        self.last_seen = self.clock()
+        self.last_seen = time.monotonic()
 
 
 class Pool:
-    """All worker processes of a broker. `len(pool)` is the number of processes.
+    """All worker processes of a broker. `len(pool)` is the number of processes."""
 
-    Args:
-        settings: see there.
-        clock: seconds, never set back; by it sessions grow old.
-    """
-
-    def __init__(
-        self, settings: PoolSettings, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, settings: PoolSettings) -> None:
         self.settings = settings
-        self._clock = clock
         self._sessions: dict[str, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -141,9 +126,7 @@ class Pool:
             await asyncio.wait_for(asyncio.shield(session.ready), START_S)
         except TimeoutError as error:
             await self._end(session)
-            sentence = f"a session did not start within {START_S:g} s"
-            log.error("%s", sentence)
-            raise WorkerError(sentence) from error
+            raise WorkerError(f"the session did not start within {START_S:g} s") from error
         session.touch()
         if reader and session.process and session.process.stdin:
             session.process.stdin.write(f"reader {json.dumps(reader)}\n".encode())
@@ -172,7 +155,7 @@ class Pool:
         # Counted here, before the process exists: two requests at once cannot both take the last.
         if self._closing or len(self) >= self.settings.most:
             return None
-        session = Session(clock=self._clock)
+        session = Session()
         session.ready = asyncio.get_running_loop().create_future()
         self._sessions[session.id] = session
         self._run(self._live(session))
@@ -250,9 +233,8 @@ class Pool:
     def _is_over(self, session: Session) -> bool:
         if not session.taken or not session.port or not session.alive:
             return False
-        return session.quiet_s > (
-            self.settings.idle_s if session.connections else self.settings.keep_s
-        )
+        quiet_s = time.monotonic() - session.last_seen
+        return quiet_s > (self.settings.idle_s if session.connections else self.settings.keep_s)
 
     def _run(self, what) -> None:  # type: ignore[no-untyped-def]
         task = asyncio.create_task(what)
