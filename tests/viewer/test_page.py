@@ -21,7 +21,7 @@ from tests.viewer.study import (
 )
 
 pytestmark = [
-    # In some runs a key has no effect and a test then waits for minutes; the cause is not known.
+    # In some runs a new reader's page does not come up within four minutes; the cause is not known.
     pytest.mark.skipif(os.environ.get("REVIEW_PAGE") != "1", reason="set REVIEW_PAGE=1 to run"),
     pytest.mark.usefixtures("slicer"),
     pytest.mark.timeout(900),
