@@ -1,8 +1,9 @@
 """How fast the review page is: opening, the next scan, a new slice; memory over many scans.
 
-    python benchmarks/review_page.py [--cases 50] [--slices 40] [--out PAGE]
+    python benchmarks/review_page.py [--cases 50] [--slices 40] [--server URL] [--out PAGE]
 
 Starts the sample study, its server, the review page and a headless Chromium, all on this machine.
+--server takes one of the sample study that runs already, with audit_every and skip_minutes 0.
 --out replaces the table in a page between its two marks. Run it from the repository's root, with
 the extra `viewer`, playwright and Chromium installed, and with nothing else running: what else
 runs is counted too.
@@ -14,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,12 +66,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cases", type=int, default=50)
     parser.add_argument("--slices", type=int, default=40)
+    parser.add_argument("--server", help="address of a server whose scans are all scored")
     parser.add_argument("--out", type=Path, help="page whose table is replaced")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
+        served = (
+            nullcontext(asked.server)
+            if asked.server
+            else study_server(root, audit_every="0", skip_minutes="0")
+        )
         with (
-            study_server(root, audit_every="0", skip_minutes="0") as server,
+            served as server,
             review_page(root, server, "--readers", "2") as (url, broker),
             browser() as chrome,
         ):

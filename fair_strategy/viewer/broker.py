@@ -10,13 +10,21 @@ import hmac
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
-from html import escape
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
 
 from fair_strategy.config_proxy import ROLE_HEADER, SECRET_HEADER, USER_HEADER, read_secret
+from fair_strategy.viewer.notices import (
+    ENDED,
+    FULL,
+    NOT_STARTED,
+    SILENT,
+    WATCH,
+    notice,
+    watched,
+)
 from fair_strategy.viewer.pool import Pool, Session, WorkerError
 
 log = logging.getLogger(__name__)
@@ -39,11 +47,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-_FULL = (
-    "All {most} places are taken. A place is free again when a colleague closes the page; "
-    "this page tries again by itself."
-)
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -65,7 +68,10 @@ def make_broker(pool: Pool, *, hosts: frozenset[str] = frozenset()) -> web.Appli
     app.router.add_post("/s/{id}/paraview/", _launch)
     app.router.add_get("/s/{id}/ws", _socket)
     app.router.add_get("/s/{id}/alive", _alive)
-    app.router.add_get("/s/{id}/{path:.*}", _page)
+    app.router.add_get("/s/{id}/watch.js", _watch)
+    for page in ("", "index.html"):
+        app.router.add_get(f"/s/{{id}}/{page}", _index)
+    app.router.add_get("/s/{id}/{path:.+}", _part)
     return app
 
 
@@ -135,10 +141,10 @@ async def _enter(request: web.Request) -> web.StreamResponse:
     if session is None:
         try:
             session = await pool.take(_reader(request))
-        except WorkerError as error:
-            return _sentence(str(error), status=500)
+        except WorkerError:  # the pool has logged why, with a path that is no reader's business
+            return _instead(NOT_STARTED, status=500, again_s=30)
     if session is None:
-        return _sentence(_FULL.format(most=pool.settings.most), status=503, again_s=10)
+        return _instead(FULL.format(most=pool.settings.most), status=503, again_s=10)
     answer = web.HTTPFound(f"/s/{session.id}/index.html")
     secure = request.headers.get("X-Forwarded-Proto", request.scheme) == "https"
     # The first lets the session's own pages in; the second finds the session from `/`.
@@ -183,10 +189,29 @@ async def _alive(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def _page(request: web.Request) -> web.StreamResponse:
+async def _watch(_request: web.Request) -> web.StreamResponse:
+    """No secret; and the page that asks for it may have lost its session already."""
+    return web.FileResponse(WATCH, headers={"Cache-Control": "no-cache"})
+
+
+async def _index(request: web.Request) -> web.Response:
+    session = _let_in(request, else_to="/")
+    try:
+        async with request.app[CLIENT].get(
+            f"http://127.0.0.1:{session.port}/index.html", headers={"Accept-Encoding": "identity"}
+        ) as found:
+            found.raise_for_status()
+            page = watched(await found.read())
+    except aiohttp.ClientError:
+        # Killed, and not yet known to be: the next try leads to a new session.
+        return _instead(SILENT, status=502, again_s=2)
+    headers = {"Cache-Control": "no-cache"}
+    return web.Response(body=page, content_type="text/html", charset="utf-8", headers=headers)
+
+
+async def _part(request: web.Request) -> web.StreamResponse:
     session = _let_in(request)
-    path = request.match_info["path"] or "index.html"
-    url = f"http://127.0.0.1:{session.port}/{path}"
+    url = f"http://127.0.0.1:{session.port}/{request.match_info['path']}"
     headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
     try:
         async with request.app[CLIENT].get(
@@ -202,7 +227,7 @@ async def _page(request: web.Request) -> web.StreamResponse:
             await answer.write_eof()
             return answer
     except aiohttp.ClientConnectionError:
-        raise web.HTTPFound("/") from None
+        raise web.HTTPGone(text=ENDED) from None
 
 
 async def _socket(request: web.Request) -> web.StreamResponse:
@@ -256,10 +281,14 @@ async def _send(
         await to.send_str(message.data)
 
 
-def _let_in(request: web.Request) -> Session:
+def _let_in(request: web.Request, *, else_to: str = "") -> Session:
+    """The session that a request is for; of one that has ended a page leads elsewhere.
+
+    What a page asks for by itself is not led to a new session: each request would take one.
+    """
     session = request.app[POOL].get(request.match_info["id"])
     if session is None or not session.alive:
-        raise web.HTTPFound("/")
+        raise web.HTTPFound(else_to) if else_to else web.HTTPGone(text=ENDED)
     own = session.reader == _reader(request)
     if not own or not _matches(request.cookies.get(COOKIE, ""), session):
         raise web.HTTPForbidden(text="this session belongs to another browser; open / for your own")
@@ -270,12 +299,6 @@ def _matches(token: str, session: Session) -> bool:
     return hmac.compare_digest(token.encode(), session.token.encode())
 
 
-def _sentence(text: str, *, status: int, again_s: int = 0) -> web.Response:
-    again = f'<meta http-equiv="refresh" content="{again_s}">' if again_s else ""
-    page = (
-        f"<!doctype html><html lang=en><head><title>Review</title>{again}<style>"
-        "body{background:#14181d;color:#e8ecf1;font:16px/1.5 system-ui,sans-serif;"
-        "display:grid;place-content:center;height:96vh;text-align:center}p{max-width:36em}"
-        f"</style></head><body><p>{escape(text)}</p></body></html>"
-    )
+def _instead(sentence: str, *, status: int, again_s: int = 0) -> web.Response:
+    page = notice(sentence, again_s=again_s)
     return web.Response(text=page, content_type="text/html", status=status)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,9 +33,10 @@ class RefusedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A scan that is leased to this reader."""
+    """A scan that is leased to this reader; `submitted`: it has a label of theirs."""
 
     id: str
+    submitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Counts: scans that are labelled, scans still to be labelled, labels by this reader."""
+    """Counts: scans that are labelled, scans left for this reader, labels by this reader."""
 
     labelled: int = 0
     pool: int = 0
@@ -119,7 +120,8 @@ class ReviewClient:
     def reopen(self, case_id: str | None = None) -> Case | None:
         """This reader's last submitted case, or a named one, leased again."""
         asked = self._mine() | ({"image": case_id} if case_id else {})
-        return _case(self._json("POST", "/reader/reopen", json=asked))
+        found = _case(self._json("POST", "/reader/reopen", json=asked))
+        return None if found is None else replace(found, submitted=True)
 
     def why(self, case_id: str) -> Why:
         """Why this scan was chosen."""
@@ -185,9 +187,10 @@ class ReviewClient:
 
     # ------------------------------------------------------------ lease and draft
 
-    def holds(self, case_id: str) -> bool:
-        """Whether this reader holds the lease of a scan."""
-        return bool(self._json("GET", "/reader/lease", params=self._mine(case_id))["held"])
+    def current(self) -> Case | None:
+        """The scan that this reader holds, wherever they took it; None if they hold nothing."""
+        found = self._json("GET", "/reader/current", params=self._mine())
+        return Case(found["image"], found["submitted"]) if found["image"] else None
 
     def renew(self, case_id: str) -> bool:
         """Hold the lease for longer; False if it was lost."""

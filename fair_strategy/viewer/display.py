@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from fair_strategy.viewer import wording
+from fair_strategy.viewer.dragging import Window, WindowDrag
 from fair_strategy.viewer.overlay import HIGHEST, Look, Peak
 from fair_strategy.viewer.reading import Reading
+from fair_strategy.viewer.tools import Tool
 from fair_strategy.viewer.views import SLICES
 from fair_strategy.viewer.volumes import array
 
@@ -46,6 +48,11 @@ class Display:
         self.state.change("mask_shown")(self._mask)
         self._scene.on_view_change(self._letters)
         self._scene.show_crosshair()
+        self._drag = WindowDrag(
+            self._scene.app.view_manager.get_slice_views(),
+            window=self._window_to_drag,
+            react=self._dragged,
+        )
 
     def actions(self) -> dict[str, Callable[[], Any]]:
         """What keys and buttons may do here."""
@@ -112,6 +119,13 @@ class Display:
     def _window(self, window: list[float], **_: Any) -> None:
         if self._scene.is_open and window[1] > window[0]:
             self._scene.set_window(float(window[0]), float(window[1]))
+
+    def _window_to_drag(self) -> Window | None:
+        looking = self._reading.tools.tool is Tool.look
+        return self._scene.window() if looking and self._scene.is_open else None
+
+    def _dragged(self, window: Window) -> None:
+        self.state.window = list(window)
 
     def _mask(self, mask_shown: bool, **_: Any) -> None:
         self._scene.show_mask(bool(mask_shown))

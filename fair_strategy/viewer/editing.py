@@ -20,7 +20,7 @@ class Editing:
             {
                 "tool": Tool.look.value,
                 "brush_mm": self._tools.brush_mm, "brush_range": list(BRUSH_MM), "sphere": False,
-                "cut": Cut.erase_inside.value,
+                "cut": Cut.erase_inside.value, "corners": 0,
                 "paint_range": [0, 1], "paint_within": False,
                 "smallest": 10, "smoothing": Smoothing.median.value, "smoothing_mm": 3.0,
                 "can_undo": False, "can_redo": False,
@@ -33,6 +33,7 @@ class Editing:
         self.state.change("paint_range", "paint_within")(self._within)
         self.state.change("segment")(self._segment)
         self._scene.undo.index_changed.connect(self._undoable)
+        self._scene.on_view_change(self._tools.cutting.draw)
 
     def actions(self) -> dict[str, Callable[[], Any]]:
         """What keys and buttons may do here."""
@@ -44,6 +45,9 @@ class Editing:
             "brush_smaller": lambda: self._resize(1 / BRUSH_STEP),
             "toggle_sphere": self._toggle_sphere,
             "stamp": self._stamp,
+            "cut": lambda: self._line(self._tools.cutting.cut),
+            "corner_back": lambda: self._line(self._tools.cutting.take_back),
+            "forget_line": lambda: self._line(self._tools.cutting.forget),
         }
 
     def on_case(self) -> None:
@@ -94,6 +98,7 @@ class Editing:
 
     def _take_up(self, tool: str, **_: Any) -> None:
         self._tools.select(Tool(tool))
+        self.state.corners = 0
 
     def _brush(self, brush_mm: float, sphere: bool, **_: Any) -> None:
         self._tools.set_brush(float(brush_mm), sphere=bool(sphere))
@@ -118,10 +123,19 @@ class Editing:
             self._scene.app.segmentation_editor.set_active_segment_id(segment)
 
     def _stamp(self) -> None:
-        if self._scene.is_open:
-            view = self._scene.app.view_manager.get_view(self.state.active_view)
-            x, y, z = self._scene.crosshair().GetCrosshairRAS()
+        if not self._scene.is_open:
+            return
+        view = self._scene.app.view_manager.get_view(self.state.active_view)
+        x, y, z = self._scene.crosshair().GetCrosshairRAS()
+        if self._tools.tool is Tool.scissors:
+            self._line(lambda: self._tools.cutting.add((x, y, z), view))
+        else:
             self._tools.stamp((x, y, z), view.get_view_node())
+
+    def _line(self, change: Callable[[], Any]) -> None:
+        if self._scene.is_open and self._tools.tool is Tool.scissors:
+            change()
+            self.state.corners = len(self._tools.cutting.corners)
 
     def _undoable(self, *_: Any) -> None:
         undo = self._scene.undo

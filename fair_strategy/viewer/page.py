@@ -12,6 +12,7 @@ from fair_strategy.viewer import panels, wording
 from fair_strategy.viewer.client import RefusedError, ServerUnreachableError
 from fair_strategy.viewer.display import Display
 from fair_strategy.viewer.editing import Editing
+from fair_strategy.viewer.notices import LOST
 from fair_strategy.viewer.reading import Reading, ReadingError
 from fair_strategy.viewer.shortcuts import as_rows
 from fair_strategy.viewer.views import add_views
@@ -62,7 +63,7 @@ class ReviewPage:
             {
                 "trame__title": "Review",
                 "trame__favicon": panels.ICON,
-                "trame__template_error": panels.LOST,
+                "trame__template_error": LOST,
                 "screen": "login", "name": "", "remembered": "", "memory": None,
                 "busy": False, "problem": "", "message": "", "say": False,
                 "case_name": "", "has_case": False, "has_client": False, "nothing_left": False,

@@ -24,11 +24,6 @@ THEME = {
         "themes": {"dark": {"colors": {"primary": "#1b7f9c", "surface": "#1b2027"}}},
     }
 }
-LOST = (
-    '<div class="fr-lost" role="alert"><h2>The connection to the review page is lost.</h2>'
-    "<p>What you drew was kept as a draft, but for the last seconds.</p>"
-    '<p><a href="." id="reconnect">Connect again</a></p></div>'
-)
 
 
 def build(server: Any, page: "ReviewPage", layouts: "LayoutManager") -> None:
@@ -189,7 +184,8 @@ def _help_dialog() -> None:
                             html.Kbd(shortcut.key.replace("Arrow", "").replace("Shift+", "⇧ "))
                             html.Span(shortcut.text)
         html.P(
-            "Tab goes from control to control. The wheel turns slices, the right button zooms.",
+            "Tab goes from control to control. The wheel turns slices, the right button zooms; "
+            "while looking, a drag sets contrast and brightness.",
             classes="fr-quiet fr-small mt-4",
         )
         vuetify.VBtn("Close", click="show_help = false", variant="text", classes="mt-2")

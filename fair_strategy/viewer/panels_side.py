@@ -137,6 +137,11 @@ def _tools(page: "ReviewPage") -> None:
             _icon(page, "undo", "mdi-undo", "Undo (Ctrl+z)", needs="can_undo")
             _icon(page, "redo", "mdi-redo", "Redo (Ctrl+y)", needs="can_redo")
     with html.Div(classes="mt-2"):
+        html.Div(
+            "Drag in a slice: across for contrast, up and down for brightness.",
+            v_if=("tool === 'look'",),
+            classes="fr-quiet fr-small",
+        )
         _brush()
         _scissors()
         _threshold(page)
@@ -172,7 +177,18 @@ def _scissors() -> None:
             density="compact",
             variant="outlined",
         )
-        html.Div("A cut goes through all slices.", classes="fr-quiet fr-small mt-1")
+        html.Div(
+            "Draw with the mouse, or set corners at the cross-hair: Space; then Enter. "
+            "A cut goes through all slices.",
+            classes="fr-quiet fr-small mt-1",
+        )
+        html.Div(
+            "{{ corners }} corner{{ corners > 1 ? 's' : '' }} set"
+            "{{ corners < 3 ? '; three or more make a cut' : '; Enter cuts' }}",
+            v_if=("corners",),
+            classes="fr-small mt-1",
+            raw_attrs=attributes(role="status", data_test="corners"),
+        )
 
 
 def _threshold(page: "ReviewPage") -> None:

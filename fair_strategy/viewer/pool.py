@@ -7,6 +7,7 @@ import logging
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -62,7 +63,8 @@ class Session:
     taken: bool = False
     reader: str = ""  # whom the proxy has logged in
     connections: int = 0
-    last_seen: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    last_seen: float = 0.0
     process: asyncio.subprocess.Process | None = None
     ready: "asyncio.Future[int] | None" = None
 
@@ -71,16 +73,29 @@ class Session:
         """Whether its process runs."""
         return self.process is not None and self.process.returncode is None
 
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since something was done in it."""
+        return self.clock() - self.last_seen
+
     def touch(self) -> None:
         """Something was done in it."""
-        self.last_seen = time.monotonic()
+        self.last_seen = self.clock()
 
 
 class Pool:
-    """All worker processes of a broker. `len(pool)` is the number of processes."""
+    """All worker processes of a broker. `len(pool)` is the number of processes.
 
-    def __init__(self, settings: PoolSettings) -> None:
+    Args:
+        settings: see there.
+        clock: seconds, never set back; by it sessions grow old.
+    """
+
+    def __init__(
+        self, settings: PoolSettings, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.settings = settings
+        self._clock = clock
         self._sessions: dict[str, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -126,7 +141,9 @@ class Pool:
             await asyncio.wait_for(asyncio.shield(session.ready), START_S)
         except TimeoutError as error:
             await self._end(session)
-            raise WorkerError(f"the session did not start within {START_S:g} s") from error
+            sentence = f"a session did not start within {START_S:g} s"
+            log.error("%s", sentence)
+            raise WorkerError(sentence) from error
         session.touch()
         if reader and session.process and session.process.stdin:
             session.process.stdin.write(f"reader {json.dumps(reader)}\n".encode())
@@ -155,7 +172,7 @@ class Pool:
         # Counted here, before the process exists: two requests at once cannot both take the last.
         if self._closing or len(self) >= self.settings.most:
             return None
-        session = Session()
+        session = Session(clock=self._clock)
         session.ready = asyncio.get_running_loop().create_future()
         self._sessions[session.id] = session
         self._run(self._live(session))
@@ -233,8 +250,9 @@ class Pool:
     def _is_over(self, session: Session) -> bool:
         if not session.taken or not session.port or not session.alive:
             return False
-        quiet_s = time.monotonic() - session.last_seen
-        return quiet_s > (self.settings.idle_s if session.connections else self.settings.keep_s)
+        return session.quiet_s > (
+            self.settings.idle_s if session.connections else self.settings.keep_s
+        )
 
     def _run(self, what) -> None:  # type: ignore[no-untyped-def]
         task = asyncio.create_task(what)

@@ -5,10 +5,10 @@ The scene belongs to the thread of the event loop; what waits for the server run
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fair_strategy.viewer import wording
 from fair_strategy.viewer.client import (
     Case,
     Options,
@@ -81,8 +81,14 @@ class Reading:
 
     # ------------------------------------------------------------ in and out
 
-    async def log_in(self, name: str, case_id: str = "") -> str:
-        """Start reading under a name; a case of before that is still leased is opened again.
+    async def log_in(self, name: str, remembered: str = "") -> str:
+        """Start reading under a name; the case that the reader holds is opened again.
+
+        The server knows which: it may have been taken in another browser.
+
+        Args:
+            name: whom the reader says to be.
+            remembered: the case that this browser saw last; empty if it saw none.
 
         Returns:
             A sentence about the case of before; empty if there is nothing to say.
@@ -94,12 +100,10 @@ class Reading:
         self.options = await asyncio.to_thread(client.options)
         self.client, self.drafts = client, Drafts(client, self._rescue)
         await self.refresh_progress()
-        if not case_id:
-            return ""
-        if not await asyncio.to_thread(_is_held, client, case_id):
-            return f"You no longer hold {case_id}; take the next scan."
-        await self._open(Case(case_id))
-        return f"Back at {case_id}" + (", with your draft." if self.recovered else ".")
+        held = await asyncio.to_thread(client.current)
+        if held is not None:
+            await self._open(held)
+        return wording.back(held.id if held else "", remembered, recovered=self.recovered)
 
     async def log_out(self) -> None:
         """Keep the draft, leave the case."""
@@ -135,7 +139,7 @@ class Reading:
         case = await asyncio.to_thread(self._client().reopen)
         if case is None:
             raise ReadingError("There is no case of yours to open again.")
-        await self._open(case, own=True)
+        await self._open(case)
         return case.id
 
     async def submit(self) -> str:
@@ -186,10 +190,10 @@ class Reading:
         self._forget()
         await self.refresh_progress()
 
-    async def _open(self, case: Case, *, own: bool = False) -> None:
+    async def _open(self, case: Case) -> None:
         for old in self._folder.glob("*"):
             old.unlink()
-        fetched = await self._fetch(case, own=own)
+        fetched = await self._fetch(case)
         self.scene.open(fetched.files, self._options().labels)
         self._forget()
         self.case, self.why, self.peaks = case, fetched.why, fetched.peaks
@@ -198,7 +202,7 @@ class Reading:
         self._saved_edits = self.scene.edits
         self.tools.select(self.tools.tool)
 
-    async def _fetch(self, case: Case, *, own: bool) -> _Fetched:
+    async def _fetch(self, case: Case) -> _Fetched:
         client, folder, drafts = self._client(), self._folder, self.drafts
         assert drafts is not None
         why, scan, draft = await asyncio.gather(
@@ -208,11 +212,8 @@ class Reading:
         )
         # The entropy outlines what the model found: hidden together with it.
         hide = why.hide_presegmentation
-        start = client.own_label if own else partial(client.label, tag="original")
         label, entropy, peaks = await asyncio.gather(
-            _nothing()
-            if draft or (hide and not own)
-            else asyncio.to_thread(start, case.id, folder=folder),
+            _nothing() if draft else asyncio.to_thread(_start, client, case, folder, hide),
             _nothing() if hide else asyncio.to_thread(client.entropy, case.id, folder),
             _nothing() if hide else asyncio.to_thread(_peaks, client, case.id),
         )
@@ -281,8 +282,7 @@ def _peaks(client: ReviewClient, case_id: str) -> Peaks:
         raise
 
 
-def _is_held(client: ReviewClient, case_id: str) -> bool:
-    try:
-        return client.holds(case_id)
-    except RefusedError:
-        return False
+def _start(client: ReviewClient, case: Case, folder: Path, hide: bool) -> Path | None:
+    """What a reader starts from: their own label, else the model's where it is not hidden."""
+    own = client.own_label(case.id, folder) if case.submitted else None
+    return own if own or hide else client.label(case.id, "original", folder)

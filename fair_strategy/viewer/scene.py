@@ -248,6 +248,8 @@ class ReviewScene:
         display = self._scan().GetDisplayNode()
         display.AutoWindowLevelOff()
         display.SetWindowLevelMinMax(low, high)
+        for view in self.app.view_manager.get_slice_views():
+            view.schedule_render()  # nothing that a slice view watches tells it
 
     def intensities(self) -> NDArray[np.float32]:
         """The scan's voxels, (I, J, K) in the order of the scene, as a view."""

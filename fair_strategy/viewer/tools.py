@@ -23,6 +23,7 @@ from trame_slicer.segmentation.scissors_effect_parameters import ScissorsEffectF
 from trame_slicer.segmentation.segment_modifier import ModificationMode
 from vtkmodules.vtkCommonCore import vtkPoints
 
+from fair_strategy.viewer.cutting import Cutting
 from fair_strategy.viewer.scene import ReviewScene
 from fair_strategy.viewer.volumes import voxels
 
@@ -31,7 +32,7 @@ BRUSH_MM = (1.0, 40.0)
 
 
 class Tool(StrEnum):
-    """What the left mouse button, or the space bar, does."""
+    """What the left mouse button, or the space bar, does; `look` drags window and level."""
 
     look = "look"
     paint = "paint"
@@ -82,12 +83,14 @@ class Tools:
         self.tool = Tool.look
         self.brush_mm = 5.0
         self.sphere = False
+        self.cutting = Cutting(scene)
 
     def select(self, tool: Tool) -> None:
         """Take up a tool."""
         self.tool = tool
         if not self._scene.is_open:
             return
+        self.cutting.forget()
         self._editor.set_active_effect_type(_EFFECTS[tool])
         self.set_brush(self.brush_mm, sphere=self.sphere)
 

@@ -5,21 +5,57 @@ from typing import Any
 from trame.widgets import html, vuetify3 as vuetify
 from trame_slicer.app.logic import connect_slice_view_slider_to_state
 from trame_slicer.core import LayoutManager
-from trame_slicer.rca_view import register_rca_factories
-from trame_slicer.views import Layout, LayoutDirection, ViewLayoutDefinition
+from trame_slicer.rca_view import RemoteThreeDViewFactory, RemoteViewFactory
+from trame_slicer.views import (
+    Layout,
+    LayoutDirection,
+    SliceView,
+    ViewLayoutDefinition,
+    ViewType,
+)
 
 from fair_strategy.viewer.markup import attributes, tagged
 from fair_strategy.viewer.scene import ReviewScene
 
 SLICES = {"Red": "axial", "Green": "coronal", "Yellow": "sagittal"}
 FOUR_UP = "four-up"
+_UNUSED = "vtkMRMLModelSliceDisplayableManager"
+"""Cuts surfaces with slices, which no scene here has; it draws every slice view whenever one moves,
+and the one that was turned comes last."""
+_FPS = {"target_fps": 30.0, "blur_fps": 10.0}  # of the view under the mouse, and of the others
+_EVENT_PAUSE_S = 0.002
+"""Between two events of the mouse; each waits for its answer already."""
+
+
+class ReviewSliceView(SliceView):
+    """A slice view that is drawn when something in it changes."""
+
+    def _initialize_displayable_manager_group(
+        self, factory_type: Any, app_logic: Any, manager_types: list[Any]
+    ) -> None:
+        used = [kind for kind in manager_types if getattr(kind, "__name__", kind) != _UNUSED]
+        super()._initialize_displayable_manager_group(factory_type, app_logic, used)
+
+    def _on_slice_logic_modified_event(self, *about: Any) -> None:
+        super()._on_slice_logic_modified_event(*about)
+        self.schedule_render()
 
 
 def add_views(server: Any, scene: ReviewScene) -> LayoutManager:
     """Create the views; `initialize_layout_grid` of the answer puts them into a page."""
     manager = scene.app.view_manager
-    register_rca_factories(
-        manager, server, slice_view_ui_f=_slice_overlay, three_d_view_ui_f=_surface_overlay
+    how: dict[str, Any] = {**_FPS, "rca_event_throttle_s": _EVENT_PAUSE_S}
+    manager.register_factory(
+        RemoteViewFactory(
+            server,
+            ReviewSliceView,
+            ViewType.SLICE_VIEW,
+            populate_view_ui_f=_slice_overlay,
+            **how,
+        )
+    )
+    manager.register_factory(
+        RemoteThreeDViewFactory(server, populate_view_ui_f=_surface_overlay, **how)
     )
     layouts = LayoutManager(scene.app.scene, manager, server)
     layouts.register_layout_dict({FOUR_UP: _four_up()})

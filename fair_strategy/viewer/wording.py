@@ -10,6 +10,21 @@ HIDDEN = (
 )
 
 
+def back(held: str, remembered: str, *, recovered: bool) -> str:
+    """What is said at the login of the scan that a reader holds; empty if there is nothing to say.
+
+    Args:
+        held: the scan's name; empty if the reader holds none.
+        remembered: the scan that this browser saw last; empty if it saw none.
+        recovered: whether it is opened with a draft.
+    """
+    if not held:
+        return f"You no longer hold {remembered}; take the next scan." if remembered else ""
+    elsewhere = " If it is open in another browser too, close it there."
+    draft = ", with your draft" if recovered else ""
+    return f"Back at {held}{draft}.{'' if held == remembered else elsewhere}"
+
+
 def why_lines(why: Why) -> list[str]:
     """What "why this scan" says, a line each."""
     lines = []

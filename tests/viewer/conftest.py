@@ -2,12 +2,17 @@
 
 import functools
 import importlib.util
+import shutil
+import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.app import serving
+from tests.viewer.study import STUDY, Reader, ReviewServer, chromium, foreign, review_page
 
 SHAPE = (40, 36, 30)
 SPACING_MM = (1.0, 1.25, 1.5)
@@ -109,3 +114,75 @@ def ball(centre: tuple[float, float, float], radius: float) -> np.ndarray:
     """A ball of voxels."""
     grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"))
     return ((grid - np.reshape(centre, (3, 1, 1, 1))) ** 2).sum(axis=0) <= radius**2
+
+
+# ---------------------------------------------------------------- the page in a browser
+
+
+@pytest.fixture(scope="session")
+def server(slicer: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Server]:
+    """A server of the sample cohort and the shipped model, whose scans are all predicted."""
+    root = tmp_path_factory.mktemp("study")
+    shutil.copytree(serving.ROOT / "sample-data" / "cohort", root / "studies")
+    serving.application(root)
+    shipped = serving.ROOT / "apps" / "fair_caudate" / "model" / "pretrained.pt"
+    shutil.copy(shipped, root / "app" / "model" / "pretrained.pt")
+    port = serving.free_port()
+    process = serving.launch(root, *STUDY, port=port)
+    running = serving.Server(process, f"http://127.0.0.1:{port}", root)
+
+    def scored() -> bool:
+        assert process.poll() is None, running.log[-3000:]
+        stats = running.client("probe").info()["datastore"]
+        return stats["label_tags"].get("original") == stats["total"]
+
+    serving.wait_for(scored, what="scoring in the background")
+    serving.wait_for(lambda: "score done" in running.log, what="end of the scoring run")
+    yield running
+    running.process.send_signal(signal.SIGINT)  # one of the tests starts another
+    assert running.process.wait(timeout=60) == 0, running.log[-3000:]
+
+
+@pytest.fixture(scope="session")
+def review(
+    server: serving.Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ReviewServer]:
+    with review_page(
+        tmp_path_factory.mktemp("review"), server.url, "--readers", "4", "--keep-seconds", "20"
+    ) as running:
+        yield running
+
+
+# Not for the session: while it is there, no other test can run an event loop of its own.
+@pytest.fixture(scope="module")
+def browser(slicer: None) -> Iterator[object]:
+    path = chromium()
+    if path is None:
+        pytest.skip("there is no Chromium here (Debian: chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        chrome = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chrome
+        chrome.close()
+
+
+@pytest.fixture
+def new_reader(browser, review):
+    """Opens the page in a browser of its own, logged in under a name."""
+    contexts, readers = [], []
+
+    def entered(name: str, *, viewport: tuple[int, int] = (1200, 760)) -> Reader:
+        width, height = viewport
+        context = browser.new_context(viewport={"width": width, "height": height})
+        contexts.append(context)
+        reader = Reader(context.new_page())
+        readers.append(reader)
+        reader.enter(review.url, name)
+        return reader
+
+    yield entered
+    for context in contexts:
+        context.close()
+    for reader in readers:
+        assert reader.errors == []
+        assert foreign(reader.requests, review.url) == []

@@ -11,9 +11,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import numpy as np
+
+from fair_strategy.data.volumes import read_labels
 from tests.app import serving
 
+# Every scan but the implausible ones is an audit slot, so that both ways are walked: hidden, and
+# asked for.
+STUDY = (
+    *("--conf", "audit_every", "1", "--conf", "quota_batch", "0"),
+    *("--conf", "validation_per_group", "0"),
+)
 PATIENCE_MS = 240_000
 STATE = "window.trame?.state?.state"
 
@@ -171,3 +181,18 @@ def wait_until(condition: Callable[[], bool], *, what: str, within_s: float = 60
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {within_s} s"
         time.sleep(0.2)
+
+
+def foreign(requests: list[str], home: str) -> list[str]:
+    """Requests to elsewhere than the review page."""
+    own = urlsplit(home).netloc
+    return [
+        url for url in requests
+        if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).netloc != own
+    ]  # fmt: skip
+
+
+def label(server: serving.Server, case: str, tag: str) -> np.ndarray:
+    """Where a label is, as the stock client gets it from the server."""
+    path = server.client("checker").download_label(case, tag)
+    return read_labels(Path(path)).array != 0

@@ -137,10 +137,57 @@ def test_a_session_whose_page_stays_closed_ends_by_itself(tmp_path):
             assert process is not None
             await until(lambda: len(pool) == 0)
             assert process.returncode == 0
-            # Its address leads to a new session.
+            # Its address leads to a new session; what its page asks for by itself takes none.
             old = f"{address}/s/{session.id}/"
-            answer = await answered(browser, old, allow_redirects=False)
-            assert (answer.status, answer.headers["Location"]) == (302, "/")
+            for page in ("", "index.html"):
+                answer = await answered(browser, old + page, allow_redirects=False)
+                assert (answer.status, answer.headers["Location"]) == (302, "/")
+            for part in ("alive", "ws", "assets/index.js"):
+                assert (await answered(browser, old + part)).status == 410
+            assert (await answered(browser, f"{old}paraview/", method="POST")).status == 410
+            assert len(pool) == 0
+
+    with_broker(pool, check)
+
+
+def test_an_open_page_ends_after_the_idle_time_and_any_message_begins_it_anew(tmp_path):
+    now = [1000.0]
+    begun = (1).to_bytes(4, "little") + bytes(4) + (99).to_bytes(4, "little")  # a message's head
+    pool = Pool(settings(tmp_path, most=1, spare=0, keep_s=1.0, idle_s=60.0), clock=lambda: now[0])
+
+    async def check(address: str) -> None:
+        jar = aiohttp.CookieJar(unsafe=True)
+        async with aiohttp.ClientSession(cookie_jar=jar) as browser:
+            home = str((await answered(browser, address)).url).removesuffix("index.html")
+            (session,) = pool._sessions.values()
+            async with browser.ws_connect(f"{home}ws", headers={"Origin": address}) as page:
+                await until(lambda: session.connections == 1)
+                now[0] += 59.0
+                await page.send_bytes(begun)
+                await until(lambda: session.quiet_s == 0.0)
+                now[0] += 59.0
+                assert not pool._is_over(session)
+                assert (await answered(browser, f"{home}alive")).status == 204
+                assert session.quiet_s == 59.0, "asking whether it lives is no sign of life"
+                now[0] += 2.0
+                await until(lambda: len(pool) == 0)
+        assert session.process is not None
+        assert session.process.returncode == 0
+
+    with_broker(pool, check)
+
+
+def test_a_process_that_does_not_start_is_a_sentence_without_paths(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    pool = Pool(settings(tmp_path, most=1, spare=0))
+
+    async def check(address: str) -> None:
+        async with aiohttp.ClientSession() as browser, browser.get(address) as answer:
+            text = await answer.text()
+            assert answer.status == 500
+            assert "did not start" in text
+            assert 'href="/"' in text
+            assert str(tmp_path) not in text
 
     with_broker(pool, check)
 

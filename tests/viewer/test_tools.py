@@ -189,3 +189,83 @@ def test_tools_wait_for_a_case(scene):
     for tool in Tool:
         tools.select(tool)
     assert not scene.is_open
+
+
+def test_scissors_by_keyboard_cut_what_their_corners_enclose(scene, drawn):
+    from fair_strategy.viewer.tools import Cut, Tool
+
+    before = scene.labels()
+    drawn.select(Tool.scissors)
+    drawn.set_cut(Cut.erase_inside)
+    slice_view = scene.app.view_manager.get_view("Red")
+    right, up = (np.array([[slice_view.get_view_node().GetSliceToRAS().GetElement(i, j)
+                            for i in range(3)] for j in (0, 1)]))  # fmt: skip
+    large, small = (np.array(place(scene, at)) for at in ((12, 14, 12), (30, 26, 20)))
+    # A square of 24 mm around the larger ball; the smaller one lies outside of it.
+    assert max(abs((small - large) @ right), abs((small - large) @ up)) > 14
+    for sideways, upwards in ((-12, -12), (12, -12), (12, 12), (-12, 12)):
+        corner = large + sideways * right + upwards * up
+        drawn.cutting.add(tuple(corner), slice_view)
+    slice_view.zoom(0.3)  # the corners lie in the patient, not on the screen
+    drawn.cutting.add(tuple(small), slice_view)
+    drawn.cutting.take_back()
+    assert drawn.cutting.cut()
+    after = scene.labels()
+    assert np.count_nonzero(after) == np.count_nonzero(before[after != 0]) > 0
+    assert np.count_nonzero(after) < 60 < np.count_nonzero(before) - 60
+    assert drawn.cutting.corners == []
+    drawn.undo()
+    assert np.array_equal(scene.labels(), before)
+
+
+def test_two_corners_or_a_line_that_was_dropped_cut_nothing(scene, drawn):
+    from fair_strategy.viewer.tools import Tool
+
+    before = voxels(scene)
+    red, green = (scene.app.view_manager.get_view(tag) for tag in ("Red", "Green"))
+    drawn.select(Tool.scissors)
+    for corner in ((0.0, 0.0, 0.0), (9.0, 0.0, 0.0)):
+        drawn.cutting.add(corner, red)
+    assert not drawn.cutting.cut()
+    drawn.cutting.add((0.0, 9.0, 0.0), green)
+    assert len(drawn.cutting.corners) == 1, "in another view the line begins anew"
+    drawn.select(Tool.paint)
+    assert drawn.cutting.corners == []
+    assert not drawn.cutting.cut()
+    assert voxels(scene) == before
+
+
+def drag(slice_view, start: tuple[int, int], end: tuple[int, int]) -> None:
+    """A drag with the left button, in five steps."""
+    mouse = slice_view.interactor()
+    mouse.SetEventInformation(*start, 0, 0)
+    mouse.InvokeEvent("EnterEvent")
+    mouse.InvokeEvent("MouseMoveEvent")
+    mouse.InvokeEvent("LeftButtonPressEvent")
+    for at in np.linspace(start, end, 6, dtype=int)[1:]:
+        mouse.SetEventInformation(int(at[0]), int(at[1]), 0, 0)
+        mouse.InvokeEvent("MouseMoveEvent")
+    mouse.InvokeEvent("LeftButtonReleaseEvent")
+
+
+def test_a_drag_across_widens_the_window_and_one_upwards_raises_it(scene, drawn):
+    from fair_strategy.viewer.dragging import WindowDrag
+
+    slice_view = scene.app.view_manager.get_view("Red")
+    looking, asked = [True], []
+    WindowDrag(
+        [slice_view],
+        window=lambda: scene.window() if looking[0] else None,
+        react=lambda window: (asked.append(window), scene.set_window(*window)),
+    )
+    low, high = scene.window()
+    drag(slice_view, (80, 100), (130, 100))  # of 200 pixels: a quarter
+    assert scene.window() == pytest.approx((low - (high - low) / 2, high + (high - low) / 2))
+    drag(slice_view, (130, 100), (80, 100))
+    assert scene.window() == pytest.approx((low, high))
+    drag(slice_view, (100, 50), (100, 150))
+    assert scene.window() == pytest.approx((low + (high - low) / 2, high + (high - low) / 2))
+    looking[0] = False
+    count = len(asked)
+    drag(slice_view, (80, 100), (130, 100))
+    assert len(asked) == count

@@ -46,23 +46,8 @@
   };
   const remember = (what) => localStorage.setItem(MEMORY, JSON.stringify(what));
 
-  // trame notices a lost connection only once its page stands; the broker knows at any time.
-  const watch = (lost) => {
-    let missed = 0;
-    const timer = setInterval(async () => {
-      try {
-        const answer = await fetch("alive", { redirect: "manual", cache: "no-store" });
-        missed = answer.type === "opaqueredirect" ? missed + 2 : 0;
-      } catch { missed += 1; }
-      if (missed < 2) return;
-      clearInterval(timer);
-      if (!document.querySelector(".fr-lost")) document.body.innerHTML = lost;
-    }, 3000);
-  };
-
   const connected = () => {
     const state = trame().state;
-    watch(state.get("trame__template_error"));
     if (state.get("screen") === "login") {
       const { name = "", case: caseId = "" } = recall();
       state.update({ name: state.get("name") || name, remembered: caseId });
