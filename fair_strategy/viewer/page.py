@@ -45,7 +45,7 @@ class ReviewPage:
         server.enable_module(
             {
                 "serve": {"fair_review": str(STATIC)},
-                "scripts": ["fair_review/page.js"],
+                "scripts": ["fair_review/in_order.js", "fair_review/page.js"],
                 "styles": ["fair_review/page.css"],
             }
         )

@@ -106,6 +106,19 @@ def test_a_turned_slice_draws_its_own_view_alone_and_a_drag_sets_the_window(new_
     assert not reader.state("can_undo"), "nothing was drawn"
 
 
+def test_what_is_typed_arrives_before_what_uses_it(new_reader):
+    reader = new_reader("ada")
+    reader.page.get_by_role("button", name="Leave; the draft is kept").click()
+    reader.until("s.screen === 'login'")
+    # While a call is on its way, as for seconds on a slow line, trame keeps changed values back.
+    reader.page.evaluate("() => window.trame.client.beginBusy()")
+    reader.page.fill("input[name=reader]", "ada again")
+    reader.key("Enter")
+    reader.until("s.screen === 'read'")
+    assert reader.state("name") == "ada again"
+    reader.page.evaluate("() => window.trame.client.endBusy()")
+
+
 def test_a_second_browser_gets_another_case_and_its_own_scene(new_reader):
     first, second = new_reader("berta"), new_reader("carl")
     one, two = first.next_case(), second.next_case()
