@@ -1,10 +1,5 @@
-"""What the review page looks like, compared with pictures that were looked at.
+"""What the review page looks like, compared with pictures that were looked at."""
 
-Only with COMPARE_PICTURES=1: on a busy machine a key was once lost in a long run, and the test then
-waits for minutes.
-"""
-
-import os
 import time
 from pathlib import Path
 
@@ -15,14 +10,7 @@ from tests import pictures
 from tests.app import serving
 from tests.viewer.study import Reader
 
-pytestmark = [
-    pytest.mark.skipif(
-        os.environ.get("COMPARE_PICTURES") != "1",
-        reason="set COMPARE_PICTURES=1 to compare pictures",
-    ),
-    pytest.mark.usefixtures("slicer"),
-    pytest.mark.timeout(900),
-]
+pytestmark = [pytest.mark.usefixtures("slicer"), pytest.mark.timeout(900)]
 PICTURES = Path(__file__).with_name("pictures")
 CASE = "sub-019_T1w"
 TOLERANCE = 6.0

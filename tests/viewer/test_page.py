@@ -115,7 +115,7 @@ def test_what_is_typed_arrives_before_what_uses_it(new_reader):
     reader.page.fill("input[name=reader]", "ada again")
     reader.key("Enter")
     reader.until("s.screen === 'read'")
-    assert reader.state("name") == "ada again"
+    assert reader.state("memory.name") == "ada again"  # who the process says is logged in
     reader.page.evaluate("() => window.trame.client.endBusy()")
 
 
