@@ -1,11 +1,15 @@
 """``fair-strategy rank``: weights, utilities and order, from tables; or a decision replayed."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fair_strategy.cli.options import AsJson, Settings, answer, fail, study_settings
+
+if TYPE_CHECKING:
+    from fair_strategy.acquisition.selection import RankedCase
+    from fair_strategy.config import StudySettings
 
 
 def rank(
@@ -41,13 +45,19 @@ def rank(
         return
     if scores is None or performance is None:
         fail("rank needs --scores and --performance, or --replay and --studies", code=2)
-    from fair_strategy.acquisition.strategies import STRATEGIES
-    from fair_strategy.workflows.tables import (
-        rank_table,
-        read_labelled_counts,
-        read_performance,
-        read_scores,
+    settings = _checked(strategy, option, rule, labelled_counts)
+    weights, order = _ranked(scores, performance, labelled_counts, settings, strategy)
+    answer(
+        {"rule": settings.rule, "strategy": strategy, "weights": weights, "order": order},
+        as_json=as_json,
     )
+
+
+def _checked(
+    strategy: str, option: list[str] | None, rule: str, labelled_counts: Path | None
+) -> "StudySettings":
+    """The settings, if strategy and tables fit them."""
+    from fair_strategy.acquisition.strategies import STRATEGIES
 
     if strategy not in STRATEGIES:
         fail(f"strategy {strategy!r}: expected one of {', '.join(STRATEGIES)}", code=2)
@@ -58,6 +68,24 @@ def rank(
             "a table of scores does not tell how many scans of each subgroup are labelled",
             code=2,
         )
+    return settings
+
+
+def _ranked(
+    scores: Path,
+    performance: Path,
+    labelled_counts: Path | None,
+    settings: "StudySettings",
+    strategy: str,
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Weight of each subgroup, and the scans in order, from the tables."""
+    from fair_strategy.workflows.tables import (
+        rank_table,
+        read_labelled_counts,
+        read_performance,
+        read_scores,
+    )
+
     weights, ranked = rank_table(
         read_scores(scores),
         read_performance(performance),
@@ -65,22 +93,19 @@ def rank(
         strategy=strategy,
         labelled_counts=read_labelled_counts(labelled_counts) if labelled_counts else None,
     )
-    order: list[dict[str, Any]] = [
-        {
-            "position": position,
-            "case_id": row.case_id,
-            "subgroup": row.subgroup,
-            "case_entropy": row.case_entropy,
-            "weight": row.weight,
-            "utility": row.utility,
-            "reason": row.reason,
-        }
-        for position, row in enumerate(ranked)
-    ]
-    answer(
-        {"rule": settings.rule, "strategy": strategy, "weights": weights, "order": order},
-        as_json=as_json,
-    )
+    return weights, [_row(position, case) for position, case in enumerate(ranked)]
+
+
+def _row(position: int, case: "RankedCase") -> dict[str, Any]:
+    return {
+        "position": position,
+        "case_id": case.case_id,
+        "subgroup": case.subgroup,
+        "case_entropy": case.case_entropy,
+        "weight": case.weight,
+        "utility": case.utility,
+        "reason": case.reason,
+    }
 
 
 def _replay(decision: int, studies: Path | None, state_dir: Path | None, as_json: bool) -> None:

@@ -57,9 +57,8 @@ def review(
         check_rendering()
     except RenderingError as error:
         fail(str(error), code=1)
+    _begin_log()
     most = readers or os.cpu_count() or 1
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory(prefix="fair-strategy-broker-") as logs:
         settings = PoolSettings(
             server=server.rstrip("/"),
@@ -73,6 +72,11 @@ def review(
         )
         say(f"Review page for {server}: http://{host}:{port}/ ({most} readers at most)")
         serve(Pool(settings), host=host, port=port, hosts=frozenset(public_host or ()))
+
+
+def _begin_log() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,7 +1,7 @@
 """``fair-strategy score``: every entropy variant of every scan of a folder, as a table."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,10 @@ from fair_strategy.cli.options import (
     study_settings,
     tracked,
 )
+
+if TYPE_CHECKING:
+    from fair_strategy.config import StudySettings
+    from fair_strategy.data.cohort import Cohort
 
 
 def score(
@@ -44,8 +48,6 @@ def score(
     Resumable: rows of the same scan, model and settings are kept. A scan that cannot be read is
     listed and left out; the exit code is then 1.
     """
-    from fair_strategy.data import bids
-    from fair_strategy.data.cohort import load_cohort
     from fair_strategy.workflows.executors import workers
     from fair_strategy.workflows.folder import score_folder
     from fair_strategy.workflows.models import model_file
@@ -53,11 +55,7 @@ def score(
     settings = study_settings(option, sensitive_feature=sensitive_feature, age_bins=age_bins)
     if not images.is_dir():
         fail(f"{images}: expected a folder of scans", code=2)
-    cohort = load_cohort(
-        participants or bids.participants_file(images),
-        sensitive_feature=settings.sensitive_feature,
-        age_bins=settings.age_bins,
-    )
+    cohort = _cohort(images, participants, settings)
     found = model_file(model)
     with workers(cluster) as given, tracked("scoring") as progress:
         report = score_folder(
@@ -75,3 +73,14 @@ def score(
     )
     if report.unreadable:
         raise typer.Exit(1)
+
+
+def _cohort(images: Path, participants: Path | None, settings: "StudySettings") -> "Cohort":
+    from fair_strategy.data import bids
+    from fair_strategy.data.cohort import load_cohort
+
+    return load_cohort(
+        participants or bids.participants_file(images),
+        sensitive_feature=settings.sensitive_feature,
+        age_bins=settings.age_bins,
+    )

@@ -1,12 +1,16 @@
 """``fair-strategy simulate``: active learning played through with a simulated annotator."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fair_strategy.cli.options import AsJson, Device, answer, chosen_device, fail, say
 from fair_strategy.cli.stock_client import stock_client
+
+if TYPE_CHECKING:
+    from fair_strategy.workflows.simulation.first_models import Workspace
+    from fair_strategy.workflows.simulation.settings import SimulationSettings
 
 
 def simulate(
@@ -40,14 +44,9 @@ def simulate(
     the client of MONAI Label's Slicer plugin, and offline too, and compares the scans that were
     handed out; exit code 1 if they differ. Where no server answers it says how to start one.
     """
-    from concurrent.futures.process import BrokenProcessPool
-
-    from fair_strategy.workflows.simulation.analysis_tables import TableError
     from fair_strategy.workflows.simulation.first_models import Workspace
     from fair_strategy.workflows.simulation.plan import runs
-    from fair_strategy.workflows.simulation.report import write_report
     from fair_strategy.workflows.simulation.settings import read_simulation
-    from fair_strategy.workflows.simulation.simulate import simulate as play
 
     simulation = read_simulation(configuration)
     workspace = Workspace(
@@ -58,8 +57,24 @@ def simulate(
     if via_rest is not None:
         _compared(runs(simulation, stage)[0], workspace, via_rest, as_json=as_json)
         return
+    result = _played(simulation, workspace, stage=stage, jobs=jobs, resume=resume)
+    answer(result | _reported(workspace.out), as_json=as_json)
+
+
+def _played(
+    simulation: "SimulationSettings",
+    workspace: "Workspace",
+    *,
+    stage: str | None,
+    jobs: int,
+    resume: bool,
+) -> dict[str, Any]:
+    from concurrent.futures.process import BrokenProcessPool
+
+    from fair_strategy.workflows.simulation.simulate import simulate as play
+
     try:
-        result = play(simulation, workspace, stage=stage, jobs=jobs, resume=resume, say=say)
+        return play(simulation, workspace, stage=stage, jobs=jobs, resume=resume, say=say)
     except KeyboardInterrupt:
         fail("interrupted; the same command with --resume goes on from here", code=1)
     except BrokenProcessPool:
@@ -68,14 +83,21 @@ def simulate(
             "goes on from here, with fewer --jobs if it happens again",
             code=1,
         )
+
+
+def _reported(out: Path) -> dict[str, str]:
+    """Where the report is; nothing where there is none yet."""
+    from fair_strategy.workflows.simulation.analysis_tables import TableError
+    from fair_strategy.workflows.simulation.report import write_report
+
     try:
-        result["report"] = str(write_report(workspace.out).html)
+        return {"report": str(write_report(out).html)}
     except TableError as error:  # e.g. a stage of whole-pool models only
         say(f"no report yet: {error}")
-    answer(result, as_json=as_json)
+        return {}
 
 
-def _compared(run: Any, workspace: Any, url: str, *, as_json: bool) -> None:
+def _compared(run: Any, workspace: "Workspace", url: str, *, as_json: bool) -> None:
     """Play one run on both ways and compare what was handed out."""
     from fair_strategy.workflows.simulation.rest import (
         picked_offline,

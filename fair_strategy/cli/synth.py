@@ -4,11 +4,14 @@ import os
 from concurrent.futures.process import BrokenProcessPool
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fair_strategy.cli.options import AsJson, answer, fail, tracked
+
+if TYPE_CHECKING:
+    from fair_strategy.data.synthetic.cohort import CohortReport, CohortSettings
 
 
 class Bias(StrEnum):
@@ -66,7 +69,7 @@ def synth(
     derivatives/labels the masks that a study may start with. An interruption leaves whole
     subjects only; the same command goes on from there.
     """
-    from fair_strategy.data.synthetic.cohort import CohortSettings, write_cohort
+    from fair_strategy.data.synthetic.cohort import CohortSettings
 
     if contrast is Contrast.random and field_of_view is not FieldOfView.head:
         raise typer.BadParameter("random needs --field-of-view head", param_hint="--contrast")
@@ -82,14 +85,7 @@ def synth(
         labelled=labelled,
         contrast=contrast.value,
     )
-    workers = processes or os.cpu_count() or 1
-    try:
-        with tracked("subjects") as progress:
-            report = write_cohort(out, settings, processes=workers, progress=progress)
-    except KeyboardInterrupt:
-        fail(f"interrupted; what stands in {out} is whole, the same command goes on", code=1)
-    except (ImportError, OSError, BrokenProcessPool) as error:
-        fail(str(error), code=1)
+    report = _written(out, settings, processes or os.cpu_count() or 1)
     answer(
         {
             "out": str(out),
@@ -100,3 +96,15 @@ def synth(
         },
         as_json=as_json,
     )
+
+
+def _written(out: Path, settings: "CohortSettings", processes: int) -> "CohortReport":
+    from fair_strategy.data.synthetic.cohort import write_cohort
+
+    try:
+        with tracked("subjects") as progress:
+            return write_cohort(out, settings, processes=processes, progress=progress)
+    except KeyboardInterrupt:
+        fail(f"interrupted; what stands in {out} is whole, the same command goes on", code=1)
+    except (ImportError, OSError, BrokenProcessPool) as error:
+        fail(str(error), code=1)

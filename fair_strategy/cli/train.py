@@ -1,7 +1,7 @@
 """``fair-strategy train``: train the U-Net on a folder of scans and masks, without a server."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from fair_strategy.cli.options import (
     study_settings,
     tracked,
 )
+
+if TYPE_CHECKING:
+    from fair_strategy.workflows.study import Study
 
 
 def train(
@@ -37,11 +40,7 @@ def train(
     `validation_per_group` subjects of each subgroup are set aside, half of them to choose the
     checkpoint, half untouched. Masks are found as the server finds them.
     """
-    from fair_strategy.data import bids
-    from fair_strategy.workflows.intake import freeze_validation, refresh
-    from fair_strategy.workflows.rounds import train_round
-    from fair_strategy.workflows.study import StudyError, open_study
-    from fair_strategy.workflows.tables import NO_SCANS
+    from fair_strategy.workflows.study import open_study
 
     settings = study_settings(
         option,
@@ -50,6 +49,18 @@ def train(
         train_steps=steps,
         objective=objective,
     )
+    _check_paths(images, out, model)
+    study = open_study(
+        images, settings, state_dir=out, shipped_model=model or out / "no start given"
+    )
+    statistics = _trained(study)
+    answer(statistics if as_json else _tables(statistics), as_json=as_json)
+
+
+def _check_paths(images: Path, out: Path, model: Path | None) -> None:
+    from fair_strategy.data import bids
+    from fair_strategy.workflows.tables import NO_SCANS
+
     if not images.is_dir():
         fail(f"{images}: expected a folder of scans", code=2)
     if not bids.walk(images):
@@ -58,17 +69,21 @@ def train(
         fail(f"{out}: expected a folder to write into, found a file", code=2)
     if model is not None and not model.is_file():
         fail(f"{model}: expected a checkpoint to start from, found none", code=2)
-    study = open_study(
-        images, settings, state_dir=out, shipped_model=model or out / "no start given"
-    )
+
+
+def _trained(study: "Study") -> dict[str, Any]:
+    """Take up scans and masks, set the validation subjects aside, train."""
+    from fair_strategy.workflows.intake import freeze_validation, refresh
+    from fair_strategy.workflows.rounds import train_round
+    from fair_strategy.workflows.study import StudyError
+
     refresh(study)
     freeze_validation(study)
     try:
         with tracked("training") as progress:
-            statistics = train_round(study, progress=progress)
+            return train_round(study, progress=progress)
     except StudyError as error:
         fail(str(error), code=1)
-    answer(statistics if as_json else _tables(statistics), as_json=as_json)
 
 
 def _tables(statistics: dict[str, Any]) -> dict[str, Any]:

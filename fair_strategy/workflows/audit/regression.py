@@ -32,7 +32,22 @@ def regressed(
     the variances are right.
     """
     squared = error**2
-    measured = [
+    measured = _errors(truth, error, squared)
+    counts, limits = None, (0.0, 1.0)
+    if variance is not None:
+        limits = _limits(variance)
+        counts = tuple(
+            variance_counts([s], [v], limits=limits, bins=settings.bins)
+            for s, v in zip(squared, variance, strict=True)
+        )
+        measured += _knowledge(squared, variance, calibration(counts, limits, "all cases")[0])
+    if uncertainty is not None:
+        measured += selective(squared, uncertainty, "squared error")
+    return Target(name, tuple(measured), squared, "squared error", uncertainty, counts, "variance")
+
+
+def _errors(truth: Floats, error: Floats, squared: Floats) -> list[Measured]:
+    return [
         Measured(
             Measure("rmse", "Root mean squared error", LOWER, root_mean, tested=True,
                     about="root of the mean of the squared errors, not a mean of errors"),
@@ -52,27 +67,25 @@ def regressed(
             truth,
         ),
     ]  # fmt: skip
-    counts, limits = None, (0.0, 1.0)
-    if variance is not None:
-        low, high = float(variance.min()), float(variance.max())
-        limits = (low, high if high > low else float(np.nextafter(low, np.inf)))
-        counts = tuple(
-            variance_counts([s], [v], limits=limits, bins=settings.bins)
-            for s, v in zip(squared, variance, strict=True)
-        )
-        uce = calibration(counts, limits, "all cases")[0]
-        measured += [
-            Measured(
-                Measure("overconfidence", "Squared error minus variance", ZERO, mean, tested=True,
-                        about="above 0: errors are larger than the model claims; below: smaller"),
-                squared - variance,
-            ),
-            Measured(
-                Measure("uce", "Uncertainty calibration error", LOWER, uce.measure.metric,
-                        about="distance of squared error from variance, bin by bin"),
-                uce.rows,
-            ),
-        ]  # fmt: skip
-    if uncertainty is not None:
-        measured += selective(squared, uncertainty, "squared error")
-    return Target(name, tuple(measured), squared, "squared error", uncertainty, counts, "variance")
+
+
+def _knowledge(squared: Floats, variance: Floats, uce: Measured) -> list[Measured]:
+    """Whether the variances are of the size of the squared errors."""
+    return [
+        Measured(
+            Measure("overconfidence", "Squared error minus variance", ZERO, mean, tested=True,
+                    about="above 0: errors are larger than the model claims; below: smaller"),
+            squared - variance,
+        ),
+        Measured(
+            Measure("uce", "Uncertainty calibration error", LOWER, uce.measure.metric,
+                    about="distance of squared error from variance, bin by bin"),
+            uce.rows,
+        ),
+    ]  # fmt: skip
+
+
+def _limits(variance: Floats) -> tuple[float, float]:
+    """Lowest and highest, and never an empty range."""
+    low, high = float(variance.min()), float(variance.max())
+    return low, high if high > low else float(np.nextafter(low, np.inf))
