@@ -27,7 +27,7 @@ from fair_strategy.store import cases, readings
 from fair_strategy.store.cases import CaseRecord, LabelRecord
 from fair_strategy.store.errors import UnknownCaseError
 from fair_strategy.store.settings import get_value, set_value
-from fair_strategy.workflows import desk
+from fair_strategy.workflows import desk, showing
 from fair_strategy.workflows.intake import refresh
 from fair_strategy.workflows.removal import remove_label
 from fair_strategy.workflows.sources import image_path
@@ -168,8 +168,8 @@ class StudyDatastore(Datastore):
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Path of a label; `original` and `uncertainty` are made from the stored prediction."""
         made: dict[str, Callable[[Study, str], Path | None]] = {
-            ORIGINAL: desk.original,
-            UNCERTAINTY: desk.entropy_volume,
+            ORIGINAL: showing.original,
+            UNCERTAINTY: showing.entropy_volume,
         }
         try:
             if label_tag in made:
@@ -262,7 +262,7 @@ class StudyDatastore(Datastore):
     def _count(self) -> dict[str, Any]:
         counted = cases.count_labels(self.study.store)
         tags = {tag: n for tag, n in counted.items() if not readings.is_reading_tag(tag)}
-        tags[ORIGINAL] = desk.count_predicted(self.study)
+        tags[ORIGINAL] = showing.count_predicted(self.study)
         return {
             "total": cases.count_present(self.study.store),
             "completed": tags.get(FINAL, 0),
@@ -325,10 +325,10 @@ class StudyDatastore(Datastore):
         return [c for c in cases.cases(self.study.store) if c.present]
 
     def _predictions(self) -> set[str]:
-        return desk.predicted_ids(self.study)
+        return showing.predicted_ids(self.study)
 
     def _predicted(self, case_id: str) -> bool:
-        return desk.count_predicted(self.study, case_id) == 1
+        return showing.count_predicted(self.study, case_id) == 1
 
 
 def _is_of_readers(tag: str) -> bool:

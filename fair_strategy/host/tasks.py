@@ -27,7 +27,7 @@ from fair_strategy.host.strategies import refuse_foreign_keys
 from fair_strategy.host.uploads import checked_suffix, suffix_of
 from fair_strategy.host.worker import train
 from fair_strategy.store import cases, scores
-from fair_strategy.workflows import desk
+from fair_strategy.workflows import showing
 from fair_strategy.workflows.study import LABEL, Study
 
 LABELS = {LABEL: 1}
@@ -72,7 +72,7 @@ class CaudateInfer(InferTask):
             return target, segment_file(study, scan, Path(target))
         self._asking.check(study, image, client_id)
         suffix = _suffix(request, cases.case(study.store, image).path.name)
-        path, described = desk.segmentation(study, image, suffix, client_id=client_id)
+        path, described = showing.segmentation(study, image, suffix, client_id=client_id)
         return _disposable(path, suffix), described
 
 
@@ -99,7 +99,7 @@ class UncertaintyInfer(InferTask):
             raise HTTPException(422, "uncertainty is shown for scans of the study only")
         study, image = self._study(), request["image"]
         self._asking.check(study, image, _client(request))
-        markups = desk.markups(study, image)
+        markups = showing.markups(study, image)
         return _disposable(json.dumps(markups).encode(), ".mrk.json"), {"label_names": {}}
 
 

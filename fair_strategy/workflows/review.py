@@ -13,15 +13,10 @@ from fair_strategy.store.encoding import number_or_null
 from fair_strategy.store.plans import Handout
 from fair_strategy.store.predictions import PeakTuple, StoredPrediction
 from fair_strategy.store.readings import last_labelled, own_label
-from fair_strategy.workflows.desk import (
-    OLDER_MODEL,
-    Handed,
-    entropy_volume,
-    is_stale,
-    shown_prediction,
-)
+from fair_strategy.workflows.desk import OLDER_MODEL, Handed, is_stale
 from fair_strategy.workflows.drafts import discard_draft, draft_info
 from fair_strategy.workflows.scoring import ensure_prediction
+from fair_strategy.workflows.showing import entropy_volume, shown_prediction
 from fair_strategy.workflows.study import Study, StudyError
 
 SKIP_REASONS = ("not readable", "wrong anatomy", "ask a colleague", "another time")

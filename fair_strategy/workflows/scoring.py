@@ -4,29 +4,22 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import chain, islice, takewhile
-from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fair_strategy.config import StudySettings
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.grids import VolumeError
-from fair_strategy.data.volumes import Volume, read_image
+from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
-from fair_strategy.learning.inference import Prediction, half, predict
 from fair_strategy.store import cases, predictions, scores
 from fair_strategy.store.cases import CaseRecord
 from fair_strategy.store.predictions import StoredPrediction
-from fair_strategy.store.scores import ScoreRecord
-from fair_strategy.workflows.assessment import Assessment, assess
 from fair_strategy.workflows.attempts import DEATHS, Attempts, reason
 from fair_strategy.workflows.executors import Killed, Workers, as_finished
 from fair_strategy.workflows.models import ModelFile, current_model, current_model_file
+from fair_strategy.workflows.outcomes import Outcome, keep, outcome_of, predict_work, read_scan
 from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import Study, StudyError
 from fair_strategy.workflows.work import Work
@@ -36,24 +29,9 @@ log = logging.getLogger(__name__)
 _MISSED_IN_A_ROW = 3
 _WRITTEN_BEHIND = 16
 """So many outcomes may wait for the disk, each some MB."""
-_TOO_LARGE = "does not fit into the memory"
 
 # One volume at a time: two forward passes side by side would double the memory, not the speed.
 _one_forward_pass = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """All that one forward pass leaves of a case, not yet written anywhere.
-
-    Attributes:
-        features: (C,) float32; None if the network reports none.
-    """
-
-    stored: StoredPrediction
-    assessment: Assessment
-    features: NDArray[np.float32] | None
-
 
 Found = tuple[CaseRecord, Outcome | str | ArchiveUnavailable]
 """A scan and its outcome; or why it has none, for good or for now."""
@@ -148,7 +126,7 @@ def ensure_prediction(study: Study, case_id: str) -> StoredPrediction:
     path = image_path(study, record)  # nor for another's download
     with _one_forward_pass:
         stored = predictions.read_prediction(*key)
-        return stored or predict_case(study, record, model=model, volume=_read(path))
+        return stored or predict_case(study, record, model=model, volume=read_scan(path))
 
 
 def predict_case(
@@ -159,38 +137,9 @@ def predict_case(
     Raises:
         VolumeError: if the network cannot take the volume (its extent does not fit the memory).
     """
-    outcome = _outcome(model, volume, study.settings, (record.case_id, record.fingerprint))
-    _keep(study, [outcome])
+    outcome = outcome_of(model, volume, study.settings, (record.case_id, record.fingerprint))
+    keep(study, [outcome])
     return outcome.stored
-
-
-def predict_work(work: Work) -> Outcome | str:
-    """The outcome of one volume, or why there is none; reads, and writes nothing.
-
-    Raises:
-        StudyError: if the worker does not fit the work.
-        ModelError: if the model cannot be loaded here.
-    """
-    model = work.begin()
-    try:
-        volume = _read(work.path)
-        return _outcome(model, volume, work.settings, (work.case_id, work.fingerprint))
-    except VolumeError as error:
-        return str(error)
-
-
-def predict_volume(
-    model: Model, volume: Volume, settings: StudySettings, *, name: str
-) -> Prediction:
-    """`predict` with the study's passes and seed; whatever one volume provokes is a VolumeError."""
-    try:
-        return predict(model, volume, passes=settings.passes, seed=settings.seed)
-    except (MemoryError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise VolumeError(
-            f"{name}: cannot be segmented, shape {volume.array.shape}, "
-            f"voxels of {' x '.join(f'{s:.3g}' for s in volume.spacing_mm)} mm: {reason}"
-        ) from error
 
 
 def _here(
@@ -221,7 +170,7 @@ def _here(
         for record, reading in chain(_read_ahead(study, trusted()), alone()):
             try:
                 key = (record.case_id, record.fingerprint)
-                outcome: Outcome | str | ArchiveUnavailable = _outcome(
+                outcome: Outcome | str | ArchiveUnavailable = outcome_of(
                     model, reading.result(), study.settings, key
                 )
             except ArchiveUnavailable as error:
@@ -260,46 +209,6 @@ def _on(
             yield record, outcome
 
 
-def _outcome(
-    model: Model, volume: Volume, settings: StudySettings, key: tuple[str, str]
-) -> Outcome:
-    """Predict and assess.
-
-    Args:
-        key: case_id and fingerprint.
-    Raises:
-        VolumeError: if the network cannot take the volume.
-    """
-    try:
-        prediction = predict_volume(model, volume, settings, name=key[0])
-        assessment = assess(prediction, settings)
-        stored = _stored(key, model.checksum, prediction, assessment)
-    except MemoryError as error:
-        raise VolumeError(f"{key[0]}: {_TOO_LARGE}, shape {volume.array.shape}") from error
-    return Outcome(stored, assessment, prediction.features)
-
-
-def _keep(study: Study, outcomes: Sequence[Outcome]) -> None:
-    """Write the predictions, then commit their scores, all at once."""
-    for outcome in outcomes:
-        predictions.write_prediction(study.state_dir, outcome.stored)
-    scores.add_scores(study.store, [(_score(study, o), o.features) for o in outcomes])
-
-
-def _score(study: Study, outcome: Outcome) -> ScoreRecord:
-    stored, assessment = outcome.stored, outcome.assessment
-    return ScoreRecord(
-        case_id=stored.case_id,
-        fingerprint=stored.fingerprint,
-        model=stored.model,
-        settings_hash=study.settings_hash,
-        entropies=assessment.entropies,
-        volume_mm3=assessment.volume_mm3,
-        flags=assessment.flags,
-        created_at=time.time(),
-    )
-
-
 def _kept(study: Study, found: Iterable[Found]) -> Iterator[Found]:
     """The same, each outcome once it is written; that is done while the next one is computed.
 
@@ -314,7 +223,7 @@ def _kept(study: Study, found: Iterable[Found]) -> Iterator[Found]:
         batch = [waiting.popleft() for _ in range(len(waiting))]
         outcomes = [outcome for _, outcome in batch if isinstance(outcome, Outcome)]
         if outcomes:
-            _keep(study, outcomes)
+            keep(study, outcomes)
         return batch
 
     with ThreadPoolExecutor(max_workers=1) as writer:
@@ -326,26 +235,6 @@ def _kept(study: Study, found: Iterable[Found]) -> Iterator[Found]:
                 yield from writings.popleft().result()
         for writing in writings:
             yield from writing.result()
-
-
-def _stored(
-    key: tuple[str, str], checksum: str, prediction: Prediction, assessment: Assessment
-) -> StoredPrediction:
-    case_id, fingerprint = key
-    return StoredPrediction(
-        case_id=case_id,
-        model=checksum,
-        fingerprint=fingerprint,
-        shape=prediction.shape,
-        affine=prediction.affine,
-        box=np.array([(s.start, s.stop) for s in prediction.box]),
-        mask=prediction.probability >= 0.5,
-        entropy=half(prediction.entropy),
-        peaks=tuple((p.position_mm, p.value) for p in assessment.peaks),
-        flags=assessment.flags,
-        route=prediction.route,
-        trust=prediction.trust,
-    )
 
 
 def _labelled_first(study: Study, case_ids: list[str]) -> list[CaseRecord]:
@@ -375,13 +264,4 @@ def _read_ahead(
 
 
 def _fetch_and_read(study: Study, record: CaseRecord) -> Volume:
-    return _read(image_path(study, record))
-
-
-def _read(path: Path) -> Volume:
-    try:
-        return read_image(path)
-    except FileNotFoundError:
-        raise VolumeError(f"{path.name}: expected a scan, the file is gone") from None
-    except MemoryError:
-        raise VolumeError(f"{path.name}: {_TOO_LARGE}") from None
+    return read_scan(image_path(study, record))

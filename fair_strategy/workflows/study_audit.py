@@ -27,8 +27,8 @@ from fair_strategy.store import scores
 from fair_strategy.workflows.audit.audit import Audit, Source, run_audit
 from fair_strategy.workflows.audit.settings import RANKED_FROM, AuditSettings
 from fair_strategy.workflows.models import current_model
+from fair_strategy.workflows.outcomes import predict_volume
 from fair_strategy.workflows.rounds import LabelledCase, labelled_cases
-from fair_strategy.workflows.scoring import predict_volume
 from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import LABEL, Study, StudyError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fair_strategy.host import worker
 from fair_strategy.store import Store, StoreError
-from fair_strategy.workflows import scoring
+from fair_strategy.workflows import outcomes
 
 
 def score_within(more_bytes: int, arguments: list[str]) -> None:
@@ -25,14 +25,14 @@ def score_within(more_bytes: int, arguments: list[str]) -> None:
 
 def score_until_killed_by(name: str, arguments: list[str]) -> None:
     """Score; the system kills the process when it reads the volume of that name."""
-    read = scoring.read_image
+    read = outcomes.read_image
 
     def deadly(path: Path) -> object:
         if Path(path).name == name:
             os.kill(os.getpid(), signal.SIGKILL)
         return read(path)
 
-    scoring.read_image = deadly
+    outcomes.read_image = deadly
     worker.main(arguments)
 
 

@@ -12,7 +12,7 @@ from fair_strategy.acquisition.strategies import NEEDS_SCORES
 from fair_strategy.metrics.overlap import dice
 from fair_strategy.store import cases, plans, predictions, scores
 from fair_strategy.store.predictions import full_mask
-from fair_strategy.workflows import desk
+from fair_strategy.workflows import desk, showing
 from fair_strategy.workflows.intake import prepare, refresh
 from fair_strategy.workflows.models import current_model
 from fair_strategy.workflows.rounds import adopt_model, train_round
@@ -225,7 +225,7 @@ def pool_scores(study: Study, pool: KnownCohort) -> dict[str, Any]:
 
 
 def _shown(study: Study, case_id: str) -> Path:
-    return desk.segmentation(study, case_id, ".nii.gz", client_id=CLIENT)[0]
+    return showing.segmentation(study, case_id, ".nii.gz", client_id=CLIENT)[0]
 
 
 def _reason(study: Study) -> str:

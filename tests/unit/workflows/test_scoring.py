@@ -5,7 +5,7 @@ import pytest
 from fair_strategy.data.volumes import read_image, read_mask
 from fair_strategy.learning.inference import predict
 from fair_strategy.store import cases, predictions, scores
-from fair_strategy.workflows import scoring
+from fair_strategy.workflows import outcomes
 from fair_strategy.workflows.desk import next_case
 from fair_strategy.workflows.intake import refresh
 from fair_strategy.workflows.models import current_model
@@ -106,7 +106,7 @@ def test_a_volume_that_the_network_cannot_take_is_left_out_and_the_run_goes_on(
     make_study, monkeypatch
 ):
     study = make_study("AAB")
-    real = scoring.predict
+    real = outcomes.predict
     asked = []
 
     def sometimes(*arguments, **options):
@@ -115,7 +115,7 @@ def test_a_volume_that_the_network_cannot_take_is_left_out_and_the_run_goes_on(
             raise RuntimeError("can't allocate memory: tried 1 TB")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(scoring, "predict", sometimes)
+    monkeypatch.setattr(outcomes, "predict", sometimes)
     report = score_study(study)
     assert report.scored == 2
     assert "can't allocate memory" in report.unreadable["sub-01_T1w"]
@@ -158,14 +158,14 @@ def test_progress_is_told_of_a_volume_when_its_score_is_in_the_store(make_study)
 
 def test_what_was_computed_before_an_error_is_kept(make_study, monkeypatch):
     study = make_study("AABB")
-    real, left = scoring.predict, iter(range(3))
+    real, left = outcomes.predict, iter(range(3))
 
     def fails_at_the_third(*given, **named):
         if next(left) == 2:
             raise KeyboardInterrupt
         return real(*given, **named)
 
-    monkeypatch.setattr(scoring, "predict", fails_at_the_third)
+    monkeypatch.setattr(outcomes, "predict", fails_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         score_study(study)
     found = scores.scores(study.store, current_model(study).checksum, study.settings_hash)
@@ -181,7 +181,7 @@ def test_a_disk_that_cannot_be_written_ends_the_run_with_its_own_error(make_stud
             raise OSError(28, "No space left on device")
         written.append(record.case_id)
 
-    monkeypatch.setattr(scoring.predictions, "write_prediction", full)
+    monkeypatch.setattr(outcomes.predictions, "write_prediction", full)
     with pytest.raises(OSError, match="No space left"):
         score_study(study)
     found = scores.scores(study.store, current_model(study).checksum, study.settings_hash)

@@ -1,0 +1,139 @@
+"""What one forward pass leaves of a scan: made, and written into the store."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fair_strategy.config import StudySettings
+from fair_strategy.data.grids import VolumeError
+from fair_strategy.data.volumes import Volume, read_image
+from fair_strategy.learning.checkpoint import Model
+from fair_strategy.learning.inference import Prediction, half, predict
+from fair_strategy.store import predictions, scores
+from fair_strategy.store.predictions import StoredPrediction
+from fair_strategy.store.scores import ScoreRecord
+from fair_strategy.workflows.assessment import Assessment, assess
+from fair_strategy.workflows.study import Study
+from fair_strategy.workflows.work import Work
+
+_TOO_LARGE = "does not fit into the memory"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that one forward pass leaves of a case, not yet written anywhere.
+
+    Attributes:
+        features: (C,) float32; None if the network reports none.
+    """
+
+    stored: StoredPrediction
+    assessment: Assessment
+    features: NDArray[np.float32] | None
+
+
+def predict_work(work: Work) -> Outcome | str:
+    """The outcome of one volume, or why there is none; reads, and writes nothing.
+
+    Raises:
+        StudyError: if the worker does not fit the work.
+        ModelError: if the model cannot be loaded here.
+    """
+    model = work.begin()
+    try:
+        volume = read_scan(work.path)
+        return outcome_of(model, volume, work.settings, (work.case_id, work.fingerprint))
+    except VolumeError as error:
+        return str(error)
+
+
+def predict_volume(
+    model: Model, volume: Volume, settings: StudySettings, *, name: str
+) -> Prediction:
+    """`predict` with the study's passes and seed; whatever one volume provokes is a VolumeError."""
+    try:
+        return predict(model, volume, passes=settings.passes, seed=settings.seed)
+    except (MemoryError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise VolumeError(
+            f"{name}: cannot be segmented, shape {volume.array.shape}, "
+            f"voxels of {' x '.join(f'{s:.3g}' for s in volume.spacing_mm)} mm: {reason}"
+        ) from error
+
+
+def outcome_of(
+    model: Model, volume: Volume, settings: StudySettings, key: tuple[str, str]
+) -> Outcome:
+    """Predict and assess.
+
+    Args:
+        key: case_id and fingerprint.
+    Raises:
+        VolumeError: if the network cannot take the volume.
+    """
+    try:
+        prediction = predict_volume(model, volume, settings, name=key[0])
+        assessment = assess(prediction, settings)
+        stored = _stored(key, model.checksum, prediction, assessment)
+    except MemoryError as error:
+        raise VolumeError(f"{key[0]}: {_TOO_LARGE}, shape {volume.array.shape}") from error
+    return Outcome(stored, assessment, prediction.features)
+
+
+def keep(study: Study, outcomes: Sequence[Outcome]) -> None:
+    """Write the predictions, then commit their scores, all at once."""
+    for outcome in outcomes:
+        predictions.write_prediction(study.state_dir, outcome.stored)
+    scores.add_scores(study.store, [(_score(study, o), o.features) for o in outcomes])
+
+
+def _score(study: Study, outcome: Outcome) -> ScoreRecord:
+    stored, assessment = outcome.stored, outcome.assessment
+    return ScoreRecord(
+        case_id=stored.case_id,
+        fingerprint=stored.fingerprint,
+        model=stored.model,
+        settings_hash=study.settings_hash,
+        entropies=assessment.entropies,
+        volume_mm3=assessment.volume_mm3,
+        flags=assessment.flags,
+        created_at=time.time(),
+    )
+
+
+def _stored(
+    key: tuple[str, str], checksum: str, prediction: Prediction, assessment: Assessment
+) -> StoredPrediction:
+    case_id, fingerprint = key
+    return StoredPrediction(
+        case_id=case_id,
+        model=checksum,
+        fingerprint=fingerprint,
+        shape=prediction.shape,
+        affine=prediction.affine,
+        box=np.array([(s.start, s.stop) for s in prediction.box]),
+        mask=prediction.probability >= 0.5,
+        entropy=half(prediction.entropy),
+        peaks=tuple((p.position_mm, p.value) for p in assessment.peaks),
+        flags=assessment.flags,
+        route=prediction.route,
+        trust=prediction.trust,
+    )
+
+
+def read_scan(path: Path) -> Volume:
+    """`read_image` for scoring.
+
+    Raises:
+        VolumeError: also where the file is gone, or does not fit into the memory.
+    """
+    try:
+        return read_image(path)
+    except FileNotFoundError:
+        raise VolumeError(f"{path.name}: expected a scan, the file is gone") from None
+    except MemoryError:
+        raise VolumeError(f"{path.name}: {_TOO_LARGE}") from None
