@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fair_strategy.metrics.fairness import t_interval
+from fair_strategy.metrics.intervals import t_interval
 from fair_strategy.workflows.reporting.figures import (
     INK,
     SOFT,
@@ -21,7 +21,8 @@ from fair_strategy.workflows.reporting.figures import (
     style,
 )
 from fair_strategy.workflows.reporting.text import listed, spoken
-from fair_strategy.workflows.simulation.analysis import Analysis, in_order
+from fair_strategy.workflows.simulation.analysis import Analysis
+from fair_strategy.workflows.simulation.analysis_settings import in_order
 from fair_strategy.workflows.simulation.analysis_tables import WHOLE_POOL
 from fair_strategy.workflows.simulation.figures_style import COLOURS, look
 

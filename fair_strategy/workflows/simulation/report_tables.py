@@ -14,12 +14,8 @@ from fair_strategy.workflows.reporting.text import (
     spoken,
     three,
 )
-from fair_strategy.workflows.simulation.analysis import (
-    LEVELLED_DOWN,
-    REFERENCES,
-    Analysis,
-    in_order,
-)
+from fair_strategy.workflows.simulation.analysis import LEVELLED_DOWN, Analysis
+from fair_strategy.workflows.simulation.analysis_settings import REFERENCES, in_order
 from fair_strategy.workflows.simulation.analysis_tables import WHOLE_POOL
 from fair_strategy.workflows.simulation.report_values import rows_of, setting_name, with_interval
 

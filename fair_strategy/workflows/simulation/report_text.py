@@ -6,9 +6,7 @@ from fair_strategy.workflows.reporting.text import (
     listed,
     spoken,
 )
-from fair_strategy.workflows.simulation.analysis import (
-    in_order,
-)
+from fair_strategy.workflows.simulation.analysis_settings import in_order
 from fair_strategy.workflows.simulation.analysis_tables import WHOLE_POOL, Tables
 
 COMMAND = "fair-strategy simulate CONFIG.yaml --out OUT"
