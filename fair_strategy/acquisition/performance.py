@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fair_strategy.metrics.fairness import labelled_scores, t_interval
+from fair_strategy.metrics.checks import labelled_scores
+from fair_strategy.metrics.intervals import t_interval
 
 # Both in units of Dice. The fallback is the case-to-case SD assumed before any group has two cases;
 # it counts as one degree of freedom afterwards, so that two equal scores do not mean certainty.

@@ -159,6 +159,32 @@ def as_labels(groups: Iterable[object], *, n: int, name: str = "values") -> NDAr
     return np.array(labels, dtype=np.str_)
 
 
+def labelled_scores(
+    scores: ArrayLike, groups: Sequence[object]
+) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+    """Scores in float64 and their labels as text, both (N,), checked.
+
+    Raises:
+        ValueError: if scores are empty, NaN or infinite, are not as many as the labels, or a label
+            is None or NaN.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    labels = as_labels(groups, n=len(groups))
+    if values.ndim != 1 or values.size != labels.size:
+        raise ValueError(
+            f"scores and groups must be as many, got shape {values.shape} and {labels.size} labels"
+        )
+    if values.size == 0:
+        raise ValueError("scores are empty; give one score and one subgroup a case")
+    missing, infinite = int(np.isnan(values).sum()), int(np.isinf(values).sum())
+    if missing or infinite:
+        raise ValueError(
+            f"{missing} of {values.size} scores are NaN and {infinite} are infinite; "
+            "drop these cases first, and say how many"
+        )
+    return values, labels
+
+
 def same_shape(first: NDArray[Any], second: NDArray[Any], *, names: tuple[str, str]) -> None:
     """Nothing, for two arrays of one shape.
 

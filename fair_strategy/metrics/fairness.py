@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
-from fair_strategy.metrics.checks import as_labels
+from fair_strategy.metrics.checks import labelled_scores
+from fair_strategy.metrics.intervals import t_interval
 
 Aggregate = Callable[[NDArray[np.float64]], float]
 EQUITY_VARIANTS = ("fairseg", "std")
@@ -280,46 +280,6 @@ def gap_null(
         means = [float(aggregate(shuffled[own])) for own in members]
         null[draw] = max(means) - min(means)
     return null
-
-
-def labelled_scores(
-    scores: ArrayLike, groups: Sequence[object]
-) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
-    """Scores in float64 and their labels as text, both (N,), checked.
-
-    Raises:
-        ValueError: if scores are empty, NaN or infinite, are not as many as the labels, or a label
-            is None or NaN.
-    """
-    values = np.asarray(scores, dtype=np.float64)
-    labels = as_labels(groups, n=len(groups))
-    if values.ndim != 1 or values.size != labels.size:
-        raise ValueError(
-            f"scores and groups must be as many, got shape {values.shape} and {labels.size} labels"
-        )
-    if values.size == 0:
-        raise ValueError("scores are empty; give one score and one subgroup a case")
-    missing, infinite = int(np.isnan(values).sum()), int(np.isinf(values).sum())
-    if missing or infinite:
-        raise ValueError(
-            f"{missing} of {values.size} scores are NaN and {infinite} are infinite; "
-            "drop these cases first, and say how many"
-        )
-    return values, labels
-
-
-def t_interval(centre: float, standard_error: float, n: float, level: float) -> tuple[float, float]:
-    """Student's t interval with n - 1 degrees of freedom; (NaN, NaN) where n is below 2.
-
-    Raises:
-        ValueError: unless 0 < level < 1.
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level!r}")
-    if n < 2:
-        return float("nan"), float("nan")
-    half = float(stdtrit(n - 1, 0.5 + level / 2)) * standard_error
-    return centre - half, centre + half
 
 
 def _group_means(

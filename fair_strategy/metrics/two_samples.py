@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fair_strategy.metrics.fairness import t_interval
+from fair_strategy.metrics.intervals import t_interval
 
 
 def welch_interval(
