@@ -63,15 +63,7 @@ def save_label(
     with store.transaction() as connection:
         require_case(connection, record.case_id)
         if by_reader and record.tag == FINAL:
-            add_work(
-                connection,
-                record.case_id,
-                record.digest,
-                tag=record.tag,
-                client_id=record.client_id,
-                edited_mm3=edited_mm3,
-                created_at=record.created_at,
-            )
+            add_work(connection, record, edited_mm3=edited_mm3)
         write_label(connection, record)
         if record.tag == FINAL:
             connection.execute("DELETE FROM leases WHERE case_id = ?", (record.case_id,))

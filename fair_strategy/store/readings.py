@@ -70,15 +70,7 @@ def save_reading(store: Store, record: LabelRecord, *, edited_mm3: float | None 
     """
     with store.transaction() as connection:
         require_case(connection, record.case_id)
-        add_work(
-            connection,
-            record.case_id,
-            record.digest,
-            tag=record.tag,
-            client_id=record.client_id,
-            edited_mm3=edited_mm3,
-            created_at=record.created_at,
-        )
+        add_work(connection, record, edited_mm3=edited_mm3)
         _write_reading(connection, record)
 
 

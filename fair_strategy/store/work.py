@@ -2,10 +2,14 @@
 
 import sqlite3
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fair_strategy.store.database import Store
 from fair_strategy.store.handouts import handout_within
 from fair_strategy.store.reveals import revealed_within
+
+if TYPE_CHECKING:
+    from fair_strategy.store.labels import LabelRecord
 
 
 @dataclass(frozen=True)
@@ -53,39 +57,31 @@ _ADD_WORK = """INSERT INTO label_work
 
 
 def add_work(
-    connection: sqlite3.Connection,
-    case_id: str,
-    label_digest: str,
-    *,
-    tag: str,
-    client_id: str,
-    edited_mm3: float | None,
-    created_at: float,
+    connection: sqlite3.Connection, record: "LabelRecord", *, edited_mm3: float | None
 ) -> None:
     """Add the row of a reader's label, before the label itself replaces the one of before."""
     connection.execute(
         _ADD_WORK,
         (
-            case_id,
-            label_digest,
-            client_id,
-            _seconds(connection, case_id, client_id, tag=tag, until=created_at),
+            record.case_id,
+            record.digest,
+            record.client_id,
+            _seconds(connection, record),
             edited_mm3,
-            created_at,
-            revealed_within(connection, case_id, client_id),
+            record.created_at,
+            revealed_within(connection, record.case_id, record.client_id),
         ),
     )
 
 
-def _seconds(
-    connection: sqlite3.Connection, case_id: str, client_id: str, *, tag: str, until: float
-) -> float | None:
-    handed = handout_within(connection, case_id, client_id)
+def _seconds(connection: sqlite3.Connection, record: "LabelRecord") -> float | None:
+    handed = handout_within(connection, record.case_id, record.client_id)
     if handed is None:
         return None
+    until = record.created_at
     row = connection.execute(
         "SELECT 1 FROM labels WHERE case_id = ? AND tag = ? AND created_at > ?",
-        (case_id, tag, handed.created_at),
+        (record.case_id, record.tag, handed.created_at),
     ).fetchone()
     # A label since the handout: that one took the time. A negative time: the clock was set back.
     return until - handed.created_at if row is None and until >= handed.created_at else None
