@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from tests.app import cohorts
 from tests.app.serving import application, free_port
 from tests.faults.nursery import Nursery, children, is_alive, kill
 from tests.faults.readers import Book, Reader, digest_of
-from tests.faults.tally import Tally
+from tests.faults.tally import Kills, Tally
 from tests.faults.work_kills import Key, committed, lost, unsound
 
 MODULES = (
@@ -49,15 +49,7 @@ def serve(work: str, arguments: list[str]) -> None:
     Main().run()
 
 
-def kill_servers(
-    nursery: Nursery,
-    work: Path,
-    tally: Tally,
-    *,
-    kills: int,
-    seed: int,
-    until: Callable[[], bool] = lambda: False,
-) -> None:
+def kill_servers(nursery: Nursery, work: Path, tally: Tally, kills: Kills) -> None:
     """Start the server, let three readers work, kill it at a random moment; so many times.
 
     One kill in five comes while it starts. A scorer or a trainer works beside it, and most of the
@@ -68,18 +60,14 @@ def kill_servers(
         nursery: has imported `MODULES` and those of `work_kills`.
         work: an empty folder.
         tally: counts.
-        kills: how many.
-        seed: of the moments, the masks and who is killed.
-        until: asked before each kill; True ends the soak early.
+        kills: how many, and of which seed.
     """
     cohorts.write_cohort(work / "studies", per_group=10)
     _announce_subjects(work / "studies")
     application(work)
-    soak = _Soak(nursery, work, np.random.default_rng(seed))
-    for number in range(kills):
-        if until():
-            break
-        tally.add(*soak.start_and_kill([seed, number]))
+    soak = _Soak(nursery, work, np.random.default_rng(kills.seed))
+    for number in kills.numbers():
+        tally.add(*soak.start_and_kill([kills.seed, number]))
     pid, _ = soak.start()
     tally.missing += soak.missing
     kill(pid, *children(pid), *soak.workers)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.faults import server_kills, store_kills, work_kills
 from tests.faults.nursery import Nursery
-from tests.faults.tally import Tally, kills_in
+from tests.faults.tally import Kills, Tally, kills_in
 
 KINDS = {
     "store": (store_kills.MODULES, store_kills.kill_writers),
@@ -39,17 +39,15 @@ def main() -> int:
     given = parser.parse_args()
     done = kills_in(given.log, given.kind)
     end = time.monotonic() + 60.0 * given.minutes
+    kills = Kills(
+        most=max(0, given.kills - done),
+        seed=given.seed + done,
+        over=lambda: time.monotonic() > end,
+    )
     tally = Tally(given.kind, given.log)
     modules, soak = KINDS[given.kind]
     with folder(given.work) as work, Nursery(*modules) as nursery:
-        soak(
-            nursery,
-            work,
-            tally,
-            kills=max(0, given.kills - done),
-            seed=given.seed + done,
-            until=lambda: time.monotonic() > end,
-        )
+        soak(nursery, work, tally, kills)
     sys.stdout.write("\n".join([tally.told(), *tally.missing]) + "\n")
     return 1 if tally.missing else 0
 

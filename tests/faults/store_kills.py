@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +11,14 @@ import numpy as np
 from fair_strategy.store import Store, cases, plans, predictions, scores
 from tests.faults import writer
 from tests.faults.nursery import Nursery, kill
-from tests.faults.tally import Tally
+from tests.faults.tally import Kills, Tally
 
 MODULES = ("tests.faults.writer",)
 _NUMBERS_EACH = 1_000_000
 _LONGEST_S = 0.25
 
 
-def kill_writers(
-    nursery: Nursery,
-    work: Path,
-    tally: Tally,
-    *,
-    kills: int,
-    seed: int,
-    until: Callable[[], bool] = lambda: False,
-) -> None:
+def kill_writers(nursery: Nursery, work: Path, tally: Tally, kills: Kills) -> None:
     """Kill one of two writers at a random moment, look, start it again; so many times.
 
     The other writes on: a kill comes while the database is in use.
@@ -35,18 +27,14 @@ def kill_writers(
         nursery: has imported `MODULES`.
         work: an empty folder.
         tally: counts.
-        kills: how many.
-        seed: of the moments and of what is written.
-        until: asked before each kill; True ends the soak early.
+        kills: how many, and of which seed.
     """
     state = work / "state"
     Store.open(state).close()
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(kills.seed)
     books: list[writer.Said] = []
-    slots = {what: _begin(nursery, work, what, 0, seed) for what in ("score", "read")}
-    for number in range(kills):
-        if until():
-            break
+    slots = {what: _begin(nursery, work, what, 0, kills.seed) for what in ("score", "read")}
+    for number in kills.numbers():
         what = ("score", "read")[int(rng.integers(2))]
         pid, said = slots[what]
         _wait_for_a_word(said)
@@ -55,7 +43,7 @@ def kill_writers(
         heard = read(said)
         books += heard
         tally.add(Counter(s["what"] for s in heard), missing(state, heard))
-        slots[what] = _begin(nursery, work, what, number + 1, seed)
+        slots[what] = _begin(nursery, work, what, number + 1, kills.seed)
     kill(*(pid for pid, _ in slots.values()))
     tally.missing += [f"at the end: {m}" for m in missing(state, books)]
     tally.missing += incoherent(state)

@@ -2,9 +2,31 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Kills:
+    """What is asked of a soak.
+
+    Attributes:
+        most: kills.
+        seed: of their moments, of what is written, of who is killed.
+        over: asked before each kill; True ends the soak early.
+    """
+
+    most: int
+    seed: int
+    over: Callable[[], bool] = lambda: False
+
+    def numbers(self) -> Iterator[int]:
+        """0, 1, ... one a kill, until there were `most` or it is over."""
+        for number in range(self.most):
+            if self.over():
+                return
+            yield number
 
 
 @dataclass

@@ -6,7 +6,7 @@ from fair_strategy.store import Store
 from tests.faults import store_kills, writer
 from tests.faults.server_kills import kill_servers
 from tests.faults.store_kills import incoherent, kill_writers, missing
-from tests.faults.tally import Tally
+from tests.faults.tally import Kills, Tally
 from tests.faults.work_kills import kill_workers
 
 SEED = 20261129
@@ -14,7 +14,7 @@ SEED = 20261129
 
 def test_writers_that_are_killed_lose_nothing_that_they_had_said(nursery, tmp_path):
     tally = Tally("store")
-    kill_writers(nursery, tmp_path, tally, kills=20, seed=SEED)
+    kill_writers(nursery, tmp_path, tally, Kills(20, SEED))
     assert tally.missing == []
     assert tally.kills == 20
     assert tally.answered["label"] > 0
@@ -24,14 +24,14 @@ def test_writers_that_are_killed_lose_nothing_that_they_had_said(nursery, tmp_pa
 @pytest.mark.parametrize("verb", ["score", "train"])
 def test_a_worker_that_is_killed_loses_no_score_and_leaves_no_half_model(nursery, tmp_path, verb):
     tally = Tally(verb)
-    kill_workers(nursery, tmp_path, tally, verb=verb, kills=2, seed=SEED)
+    kill_workers(nursery, tmp_path, tally, Kills(2, SEED), verb=verb)
     assert tally.missing == []
     assert tally.kills == 2
 
 
 def test_a_server_that_is_killed_starts_again_with_all_that_it_had_answered(nursery, tmp_path):
     tally = Tally("server")
-    kill_servers(nursery, tmp_path, tally, kills=3, seed=SEED)
+    kill_servers(nursery, tmp_path, tally, Kills(3, SEED))
     assert tally.missing == []
     assert tally.kills == 3
     assert tally.answered["label"] > 0

@@ -2,7 +2,6 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from fair_strategy.workflows.planning import make_plans
 from fair_strategy.workflows.study import Study, open_study
 from tests.app import cohorts
 from tests.faults.nursery import Nursery, is_alive, kill, wait_until_gone
-from tests.faults.tally import Tally
+from tests.faults.tally import Kills, Tally
 
 MODULES = (
     "fair_strategy.host.worker", "fair_strategy.workflows.upkeep", "fair_strategy.workflows.rounds",
@@ -30,16 +29,7 @@ READER = "reader"
 FINISHES_WITHIN_S = 240.0
 
 
-def kill_workers(
-    nursery: Nursery,
-    work: Path,
-    tally: Tally,
-    *,
-    verb: str,
-    kills: int,
-    seed: int,
-    until: Callable[[], bool] = lambda: False,
-) -> None:
+def kill_workers(nursery: Nursery, work: Path, tally: Tally, kills: Kills, *, verb: str) -> None:
     """Kill the worker at a random moment of its work, look, start it again; so many times.
 
     At the end it is left to finish: what it then says must be what it did.
@@ -48,14 +38,12 @@ def kill_workers(
         nursery: has imported `MODULES`.
         work: an empty folder.
         tally: counts.
-        verb: "score" or "train".
         kills: how many; one that came too late, after the worker's end, does not count.
-        seed: of the moments.
-        until: asked before each kill; True ends the soak early.
+        verb: "score" or "train".
     """
     study = _study(work)
-    rng = np.random.default_rng(seed)
-    while tally.kills < kills and not until():
+    rng = np.random.default_rng(kills.seed)
+    while tally.kills < kills.most and not kills.over():
         _see_that_there_is_work(study, work, verb, tally.kills)
         known = committed(study.store)
         pid = _begin(nursery, study, verb, work / "worker.log")
