@@ -7,9 +7,7 @@ refused there.
 
 import json
 import logging
-import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -22,22 +20,32 @@ from fair_strategy.data.bids import check_id, check_tag
 from fair_strategy.host.clients import checked_client
 from fair_strategy.host.errors import readable_errors
 from fair_strategy.host.revision import Revision
-from fair_strategy.host.uploads import place_scan, suffix_of
+from fair_strategy.host.stock_shape import (
+    FINAL,
+    MADE_BY_MODEL,
+    ORIGINAL,
+    UNCERTAINTY,
+    counts,
+    image_info,
+    is_of_readers,
+    label_info,
+    objects,
+    original_info,
+    present,
+    zipped,
+)
+from fair_strategy.host.uploads import place_scan
 from fair_strategy.store import cases, readings
-from fair_strategy.store.cases import CaseRecord, LabelRecord
+from fair_strategy.store.cases import LabelRecord
 from fair_strategy.store.errors import UnknownCaseError
 from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows import desk, showing
 from fair_strategy.workflows.intake import refresh
 from fair_strategy.workflows.removal import remove_label
 from fair_strategy.workflows.sources import image_path
-from fair_strategy.workflows.study import LABEL, Study
+from fair_strategy.workflows.study import Study
 
 log = logging.getLogger(__name__)
-
-ORIGINAL, FINAL, UNCERTAINTY = "original", "final", "uncertainty"
-MADE_BY_MODEL = frozenset({ORIGINAL, UNCERTAINTY})
-"""Tags that are materialised from the stored prediction; nobody can save under them."""
 
 
 class StudyDatastore(Datastore):
@@ -46,7 +54,7 @@ class StudyDatastore(Datastore):
     def __init__(self, study: Study) -> None:
         self.study = study
         self._as_bytes = Revision(study.store.path, self._encode)
-        self._counted = Revision(study.store.path, self._count)
+        self._counted = Revision(study.store.path, lambda: counts(study))
 
     def name(self) -> str:
         """Name given to the data, or that of the image folder or PACS."""
@@ -114,7 +122,7 @@ class StudyDatastore(Datastore):
             record = cases.case(self.study.store, image_id)
         except LookupError:
             return {}
-        return {**_image_info(record), "path": str(record.path)}
+        return {**image_info(record), "path": str(record.path)}
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Merge keys into a scan's info.
@@ -183,9 +191,9 @@ class StudyDatastore(Datastore):
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """What was stored with a label; empty if there is none."""
         if label_tag == ORIGINAL:
-            return _original_info(label_id) if self._predicted(label_id) else {}
+            return original_info(label_id) if self._predicted(label_id) else {}
         record = self._label(label_id, label_tag)
-        return _label_info(record) if record else {}
+        return label_info(record) if record else {}
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
@@ -234,7 +242,7 @@ class StudyDatastore(Datastore):
         finals = {r.case_id: r for r in cases.labels(self.study.store, FINAL)}
         return [
             {"image": self.get_image_uri(c.case_id), "label": str(finals[c.case_id].path)}
-            for c in self._present()
+            for c in present(self.study)
             if c.case_id in finals
         ]
 
@@ -243,13 +251,7 @@ class StudyDatastore(Datastore):
         pairs = self.datalist()[: limit_cases or None]
         if not pairs:
             raise HTTPException(404, "nothing is labelled yet: the archive would be empty")
-        descriptor, path = tempfile.mkstemp(suffix=".zip")
-        with open(descriptor, "wb") as file, zipfile.ZipFile(file, mode="w") as archive:
-            for pair in pairs:
-                for kind, source in pair.items():
-                    archive.write(source, arcname=f"{kind}/{Path(source).name}")
-            archive.writestr("metadata.json", self.json_bytes())
-        return path
+        return zipped(pairs, self.json_bytes())
 
     def refresh(self) -> None:
         """Take up what came, went or changed in the image folder."""
@@ -259,40 +261,14 @@ class StudyDatastore(Datastore):
         """Counts: scans, labelled scans, labels by tag."""
         return dict(self._counted())
 
-    def _count(self) -> dict[str, Any]:
-        counted = cases.count_labels(self.study.store)
-        tags = {tag: n for tag, n in counted.items() if not readings.is_reading_tag(tag)}
-        tags[ORIGINAL] = showing.count_predicted(self.study)
-        return {
-            "total": cases.count_present(self.study.store),
-            "completed": tags.get(FINAL, 0),
-            "label_tags": {tag: n for tag, n in tags.items() if n},
-        }
-
     def json(self) -> dict[str, Any]:
         """The whole datastore in the stock shape, which Slicer reads."""
-        labels: dict[str, dict[str, Any]] = {}
-        blind = readings.blind_cases(self.study.store, now=time.monotonic())
-        for record in cases.labels(self.study.store):
-            if record.case_id in blind and _is_of_readers(record.tag):
-                continue
-            described = {"ext": suffix_of(record.path.name), "info": _label_info(record)}
-            labels.setdefault(record.case_id, {})[record.tag] = described
-        for case_id in self._predictions():
-            described = {"ext": ".nii.gz", "info": _original_info(case_id)}
-            labels.setdefault(case_id, {})[ORIGINAL] = described
         return {
             "name": self.name(),
             "description": self.description(),
             "images_dir": "",
             "labels_dir": "labels",
-            "objects": {
-                c.case_id: {
-                    "image": {"ext": suffix_of(c.path.name), "info": _image_info(c)},
-                    "labels": labels.get(c.case_id, {}),
-                }
-                for c in self._present()
-            },
+            "objects": objects(self.study),
         }
 
     def json_bytes(self) -> bytes:
@@ -317,39 +293,16 @@ class StudyDatastore(Datastore):
 
     def _hidden(self, case_id: str, tag: str) -> bool:
         """Whether a label would show one reader what another made of a scan that is still open."""
-        return _is_of_readers(tag) and readings.is_blind(
+        return is_of_readers(tag) and readings.is_blind(
             self.study.store, case_id, now=time.monotonic()
         )
-
-    def _present(self) -> list[CaseRecord]:
-        return [c for c in cases.cases(self.study.store) if c.present]
-
-    def _predictions(self) -> set[str]:
-        return showing.predicted_ids(self.study)
 
     def _predicted(self, case_id: str) -> bool:
         return showing.count_predicted(self.study, case_id) == 1
 
 
-def _is_of_readers(tag: str) -> bool:
-    return tag == FINAL or readings.is_reading_tag(tag)
-
-
 def _name(study: Study) -> str:
     return study.pacs.host if study.pacs else study.images_dir.name
-
-
-def _image_info(record: CaseRecord) -> dict[str, Any]:
-    return {**record.info, "name": record.path.name}
-
-
-def _label_info(record: LabelRecord) -> dict[str, Any]:
-    named = {"ts": int(record.created_at), "name": record.path.name}
-    return {**record.info, **named, "client_id": record.client_id}
-
-
-def _original_info(case_id: str) -> dict[str, Any]:
-    return {"name": f"{case_id}.nii.gz", "params": {"label_names": {LABEL: 1}}}
 
 
 def _in_memory(path: str) -> BytesIO | None:
