@@ -90,13 +90,17 @@ def train_round(
         "label_digests": digests,
         "folds": _folds(study, training, settings),
     }
+    _publish(study, result, statistics)
+    return statistics
+
+
+def _publish(study: Study, result: TrainingResult, statistics: dict[str, Any]) -> None:
     publish(study, result.path, result.checksum, origin="trained", statistics=statistics)
     # for the study's lead: no reply to a reader holds figures of subgroups
     write_atomically(result.path.with_suffix(".json"), json.dumps(statistics, indent=2).encode())
     # Labels that made this round due, or came during it, meet the model before while they can.
     compare_labels(study)
     _prune(study)
-    return statistics
 
 
 def adopt_model(study: Study, model: ModelRecord) -> None:

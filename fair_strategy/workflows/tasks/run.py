@@ -76,10 +76,7 @@ def run_task(
     Raises:
         CohortError, VolumeError: bad input, before anything is trained.
     """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective {objective!r}: expected one of {', '.join(OBJECTIVES)}")
-    if not data.is_dir():
-        raise CohortError(f"{data}: no such folder; give that of the data set")
+    _check_arguments(objective, data)
     began, used = time.monotonic(), time.process_time()
     recipe = make_recipe(settings)
     say("reading the cases")
@@ -104,6 +101,13 @@ def run_task(
     }
     _write_run(out, settings, result, statistics, device)
     return result
+
+
+def _check_arguments(objective: str, data: Path) -> None:
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective {objective!r}: expected one of {', '.join(OBJECTIVES)}")
+    if not data.is_dir():
+        raise CohortError(f"{data}: no such folder; give that of the data set")
 
 
 def _train_and_predict(
