@@ -6,6 +6,7 @@ from fair_strategy.config import StudySettings
 from fair_strategy.workflows.intake import prepare
 from fair_strategy.workflows.study import Study, open_study
 from tests.helpers import write_cohort, write_model
+from tests.unit.workflows.readers import ready
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,15 @@ def make_study(tmp_path, model_file):
         return study
 
     return make
+
+
+@pytest.fixture
+def study(make_study) -> Study:
+    """Ready, and no scan is an audit slot; a module whose study is another has its own fixture."""
+    return ready(make_study("AABB", estimator="prequential", audit_every=0))
+
+
+@pytest.fixture
+def audited(make_study) -> Study:
+    """Ready, and every scan is an audit slot."""
+    return ready(make_study("AABB", estimator="prequential", audit_every=1, quota_batch=0))

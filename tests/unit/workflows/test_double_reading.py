@@ -21,8 +21,9 @@ from fair_strategy.workflows.overview.agreement import agreement
 from fair_strategy.workflows.planning import make_plans
 from fair_strategy.workflows.replacing import replacing
 from fair_strategy.workflows.rounds import training_cases
-from fair_strategy.workflows.study import StudyError, open_study
+from fair_strategy.workflows.study import StudyError
 from tests.helpers import AFFINE, SHAPE
+from tests.unit.workflows.readers import with_readers
 
 STRATEGY = "random"
 
@@ -56,14 +57,6 @@ def several(make_study):
         return study
 
     return make
-
-
-def with_readers(study, readers):
-    """The same study, opened again with another number of readers."""
-    settings = study.settings.model_copy(update={"readers_per_case": readers})
-    return open_study(
-        study.images_dir, settings, state_dir=study.state_dir, shipped_model=study.shipped_model
-    )
 
 
 def final_mask(study, case_id):

@@ -13,20 +13,7 @@ from fair_strategy.workflows.performance import compare_labels, estimator_compar
 from fair_strategy.workflows.rounds import train_round
 from fair_strategy.workflows.scoring import score_study
 from tests.helpers import AFFINE, blob
-from tests.unit.workflows.test_double_reading import with_readers
-from tests.unit.workflows.test_review import ready, submit_own, take
-
-
-@pytest.fixture
-def study(make_study):
-    """No scan is an audit slot."""
-    return ready(make_study("AABB", estimator="prequential", audit_every=0))
-
-
-@pytest.fixture
-def audited(make_study):
-    """Every scan is an audit slot."""
-    return ready(make_study("AABB", estimator="prequential", audit_every=1, quota_batch=0))
+from tests.unit.workflows.readers import ready, submit_own, take, with_readers
 
 
 def current(study):
