@@ -46,6 +46,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder to work in")
     parser.add_argument("--out", type=Path, help="page whose table is replaced")
     given = parser.parse_args()
+    if given.work:
+        given.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=given.work) as folder:
         root = Path(folder)
         scans = copy_cohort(given.cohort, root / "studies", given.copies)

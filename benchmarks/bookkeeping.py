@@ -62,6 +62,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder to work in; its disk is measured")
     parser.add_argument("--out", type=Path, help="page whose tables are replaced")
     given = parser.parse_args()
+    if given.work:
+        given.work.mkdir(parents=True, exist_ok=True)
     for part in given.parts:
         with tempfile.TemporaryDirectory(dir=given.work) as folder:
             text = PARTS[part](Path(folder), given.size)

@@ -55,6 +55,8 @@ def main() -> None:
     parser.add_argument("--without-stock", action="store_true")
     parser.add_argument("--out", type=Path, help="page whose tables are replaced")
     given = parser.parse_args()
+    if given.work:
+        given.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=given.work) as folder:
         root = Path(folder)
         paths = link_scans(given.cohort, root / "studies", given.scans)

@@ -24,7 +24,7 @@ from servers import replace_measured, table
 
 from fair_strategy.data import bids
 from fair_strategy.data.cohort import load_cohort
-from fair_strategy.learning import optimisation, training
+from fair_strategy.learning import optimisation, validation
 from fair_strategy.learning.checkpoint import load_model
 from fair_strategy.learning.training import TrainingCase, TrainingSettings, recipe, train
 
@@ -101,7 +101,7 @@ def run(
 ) -> Clock:
     """One training, timed."""
     clock = Clock()
-    steps, validate = optimisation._steps, training.evaluate
+    steps, validate = optimisation._steps, validation.evaluate
 
     def waited_for(*args: Any, **named: Any) -> Iterator[Any]:
         loaded = iter(steps(*args, **named))
@@ -126,7 +126,7 @@ def run(
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch.object(optimisation, "_steps", waited_for),
-        mock.patch.object(training, "evaluate", validated),
+        mock.patch.object(validation, "evaluate", validated),
     ):
         train(kept, held_out, settings=settings, start_from=start, out_dir=Path(folder))
     return clock

@@ -10,6 +10,7 @@ from fair_strategy.learning.checkpoint import Model, load_model
 from fair_strategy.store import scores
 from fair_strategy.store.scores import ModelRecord
 from fair_strategy.workflows.study import Study, StudyError
+from fair_strategy.workflows.threads import keep_numpy_to_one_thread
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ def _loads(record: ModelRecord) -> bool:
 
 @lru_cache(maxsize=2)
 def _load(path: Path, checksum: str, device: str = "cpu") -> Model:
+    keep_numpy_to_one_thread()  # whoever loads a model is about to compute with it
     model = load_model(path, device)
     if model.checksum != checksum:
         raise StudyError(

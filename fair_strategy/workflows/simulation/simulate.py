@@ -22,6 +22,7 @@ from fair_strategy.workflows.simulation.run import play
 from fair_strategy.workflows.simulation.settings import SimulationSettings
 from fair_strategy.workflows.simulation.shards import is_finished, read_shard, shard_path
 from fair_strategy.workflows.simulation.tables import write_tables
+from fair_strategy.workflows.threads import keep_numpy_to_one_thread
 
 PACKAGES = ("fair-strategy", "torch", "monai", "numpy", "scipy")
 
@@ -170,6 +171,7 @@ def _prepare_worker(rounds: Synchronized) -> None:
     import torch
 
     torch.set_num_threads(1)
+    keep_numpy_to_one_thread()
     _rounds = rounds
 
 
@@ -190,6 +192,7 @@ def one_thread() -> Iterator[None]:
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    keep_numpy_to_one_thread()
     try:
         yield
     finally:

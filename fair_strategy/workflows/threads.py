@@ -1,0 +1,17 @@
+"""How many threads a process computes with."""
+
+from functools import cache
+
+import numpy as np  # noqa: F401 - loads the library that is looked for
+from threadpoolctl import ThreadpoolController
+
+
+@cache
+def keep_numpy_to_one_thread() -> None:
+    """Linear algebra of NumPy and SciPy on one thread from here on, in this process.
+
+    OpenBLAS wakes its other threads for as little as the inverse of a 4 x 4 matrix, and they spin
+    for 28 ms of CPU time before they sleep again: as much as a forward pass, taken from a core that
+    torch needs. What is large enough for several threads is torch's here.
+    """
+    ThreadpoolController().select(internal_api="openblas").limit(limits=1)
