@@ -1,7 +1,8 @@
-"""What is hidden from a reader is sent by inference only when they ask a second time.
+"""What is hidden from a reader is not sent until they ask for it.
 
-Stock Slicer can run its first model by itself with each new scan, by the same request as a click.
-The first answer therefore is a sentence, which it shows in a box; whoever then clicks, asks.
+Inference sends it when they ask a second time. Stock Slicer can run its first model by itself with
+each new scan, by the same request as a click. The first answer therefore is a sentence, which it
+shows in a box; whoever then clicks, asks.
 """
 
 from fastapi import HTTPException
@@ -14,6 +15,18 @@ ASK_AGAIN = (
     "{case}: please outline this scan on your own first, without the model's help. "
     "If you cannot, run the model again: it is shown then, and that is recorded."
 )
+
+
+def refuse_withheld(study: Study, case_id: str) -> None:
+    """Refuse what the model made of a scan whose reader is to outline it without.
+
+    For requests that do not say who sends them.
+
+    Raises:
+        HTTPException: 404, as where there is nothing yet; stock Slicer then goes on without.
+    """
+    if review.is_withheld(study, case_id):
+        raise HTTPException(404, f"{case_id}: to be outlined without the model first; ask for it")
 
 
 class Asking:

@@ -40,8 +40,13 @@ def work_of(verb: str) -> Callable[[Study], dict[str, Any]]:
 
 def score(study: Study) -> dict[str, Any]:
     """Score what the current model has not scored; then compare labels and make plans."""
+    import torch
+
     from fair_strategy.workflows.upkeep import score_and_plan
 
+    # Threads of one forward pass wait for each other: where readers and a training have the cores,
+    # two take ten times the CPU time of one. Reading and writing overlap with it all the same.
+    torch.set_num_threads(1)
     with exclusive(study.state_dir, "score"):
         return score_and_plan(study)
 

@@ -228,6 +228,15 @@ def test_stock_slicer_which_asks_by_itself_gets_no_hidden_presegmentation(app, a
     assert work.edited_mm3 > 0
 
 
+@pytest.mark.parametrize("route", ["peaks", "entropy"])
+def test_where_the_model_is_unsure_is_not_told_of_a_scan_that_hides_it(audited, route):
+    client, case_id = audited, next_of(audited)
+    asked = f"/reader/{route}?image={case_id}"
+    said(client.get(asked), 404, case_id, "without the model")
+    client.post("/reader/reveal", json={"image": case_id, "client_id": "anna"})
+    assert client.get(asked).status_code == 200
+
+
 @pytest.mark.parametrize("model", ["caudate", "caudate_uncertainty"])
 def test_inference_on_a_scan_that_hides_the_model_is_to_be_asked_for_twice(app, audited, model):
     client, case_id = audited, next_of(audited)

@@ -19,12 +19,12 @@ from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
 from fair_strategy.data.bids import check_id
+from fair_strategy.host.asking import refuse_withheld
 from fair_strategy.host.clients import MAY_ANNOTATE, MAY_READ, acting, user_name
 from fair_strategy.host.datastore import FINAL, MADE_BY_MODEL, StudyDatastore
 from fair_strategy.host.errors import readable_errors
 from fair_strategy.host.tasks import UploadedScan
 from fair_strategy.host.uploads import received
-from fair_strategy.workflows.review import is_withheld
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +98,8 @@ def download_label(label: str, tag: str, user: User = MAY_READ) -> Any:
     Those of a scan that is to be outlined without them are not found until its reader asks for
     them: stock Slicer, which fetches `original` by itself, then goes on without.
     """
-    if tag in MADE_BY_MODEL and is_withheld(app_instance().study, label):
-        raise HTTPException(404, f"{label}: to be outlined without the model first; ask for it")
+    if tag in MADE_BY_MODEL:
+        refuse_withheld(app_instance().study, label)
     return stock_datastore.download_label(label, tag)
 
 

@@ -18,6 +18,7 @@ from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
 from fair_strategy.data.bids import check_id
+from fair_strategy.host.asking import refuse_withheld
 from fair_strategy.host.clients import (
     MAY_ANNOTATE,
     MAY_READ,
@@ -81,8 +82,9 @@ def reveal(request: replies.OfScan, user: User = MAY_ANNOTATE) -> replies.Reveal
 
 @router.get("/peaks")
 def peaks(image: Image = "", user: User = MAY_READ) -> replies.Peaks:
-    """The places where the model is least certain."""
+    """The places where the model is least certain; none while the prediction is hidden."""
     with _asked(image) as study:
+        refuse_withheld(study, image)
         found = review.peaks(study, image)
     return replies.Peaks(
         image=image, peaks=[replies.Peak(position=at, entropy=nats) for at, nats in found]
@@ -93,8 +95,9 @@ def peaks(image: Image = "", user: User = MAY_READ) -> replies.Peaks:
 def entropy(
     image: Image = "", extension: Extension = ".nii.gz", user: User = MAY_READ
 ) -> FileResponse:
-    """The entropy map as a float32 volume, nats, on the scan's own grid."""
+    """The entropy map, float32, nats, on the scan's own grid; none while it is hidden."""
     with _asked(image) as study:
+        refuse_withheld(study, image)
         path = review.entropy_file(study, image, extension)
     return FileResponse(path, filename=f"{image}_entropy{extension}")
 
