@@ -7,7 +7,9 @@ refused there.
 
 import json
 import logging
+import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -32,7 +34,6 @@ from fair_strategy.host.stock_shape import (
     objects,
     original_info,
     present,
-    zipped,
 )
 from fair_strategy.host.uploads import place_scan
 from fair_strategy.store import cases, readings
@@ -251,7 +252,13 @@ class StudyDatastore(Datastore):
         pairs = self.datalist()[: limit_cases or None]
         if not pairs:
             raise HTTPException(404, "nothing is labelled yet: the archive would be empty")
-        return zipped(pairs, self.json_bytes())
+        descriptor, path = tempfile.mkstemp(suffix=".zip")
+        with open(descriptor, "wb") as file, zipfile.ZipFile(file, mode="w") as archive:
+            for pair in pairs:
+                for kind, source in pair.items():
+                    archive.write(source, arcname=f"{kind}/{Path(source).name}")
+            archive.writestr("metadata.json", self.json_bytes())
+        return path
 
     def refresh(self) -> None:
         """Take up what came, went or changed in the image folder."""

@@ -1,10 +1,6 @@
 """The study in the shapes of MONAI Label's own datastore, which Slicer reads."""
 
-import tempfile
 import time
-import zipfile
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from fair_strategy.host.uploads import suffix_of
@@ -83,19 +79,3 @@ def label_info(record: LabelRecord) -> dict[str, Any]:
 def original_info(case_id: str) -> dict[str, Any]:
     """What is told of a pre-segmentation, which no row of the store stands for."""
     return {"name": f"{case_id}.nii.gz", "params": {"label_names": {LABEL: 1}}}
-
-
-def zipped(pairs: Iterable[Mapping[str, str]], metadata: bytes) -> str:
-    """Path of a new ZIP of files in folders by kind.
-
-    Args:
-        pairs: of each scan kind ("image", "label") -> path.
-        metadata: content of `metadata.json` in it.
-    """
-    descriptor, path = tempfile.mkstemp(suffix=".zip")
-    with open(descriptor, "wb") as file, zipfile.ZipFile(file, mode="w") as archive:
-        for pair in pairs:
-            for kind, source in pair.items():
-                archive.write(source, arcname=f"{kind}/{Path(source).name}")
-        archive.writestr("metadata.json", metadata)
-    return path
