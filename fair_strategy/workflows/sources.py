@@ -7,6 +7,7 @@ from typing import Protocol
 from fair_strategy.data import bids
 from fair_strategy.data.bids import Scan
 from fair_strategy.store.cases import CaseRecord
+from fair_strategy.workflows.pacs.keeping import mark_used
 from fair_strategy.workflows.study import Study
 
 
@@ -96,13 +97,16 @@ def source_of(study: Study) -> Source:
 
 
 def image_path(study: Study, record: CaseRecord) -> Path:
-    """The scan's file on this machine; that of a PACS is fetched once, when it is first needed.
+    """The scan's file on this machine; that of a PACS is fetched where it is not here (any more).
+
+    Of a PACS it stays for `keeping.GRACE_S` at least: read it now, and ask again for the next time.
+
 
     Raises:
         ArchiveUnavailable: the PACS does not send it now.
         VolumeError: what the PACS sends is no volume; the case is then marked unreadable.
     """
     # The usual case first: it needs neither a client nor what a client imports.
-    if study.pacs is None or record.path.exists():
+    if study.pacs is None or mark_used(study, record.path):
         return record.path
     return source_of(study).fetch(record)

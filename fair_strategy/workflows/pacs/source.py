@@ -21,6 +21,7 @@ from fair_strategy.store import archive, cases
 from fair_strategy.store.archive import SeriesRecord
 from fair_strategy.store.cases import CaseRecord
 from fair_strategy.workflows.pacs.connection import Pseudonyms, connect
+from fair_strategy.workflows.pacs.keeping import FETCHED, make_room, mark_used
 from fair_strategy.workflows.pacs.segmentations import (
     SEGMENTATIONS,
     found_masks,
@@ -30,8 +31,6 @@ from fair_strategy.workflows.study import Study
 
 log = logging.getLogger(__name__)
 
-FETCHED = "images"
-"""Folder for fetched scans, one below it for each number of instances."""
 TABLE_COLUMNS = 3
 """Subgroup tags that a header can tell: where QIDO told fewer, a header is read."""
 
@@ -67,13 +66,13 @@ class Pacs:
         return found_masks(self._study, [scan.case_id for scan in scans])
 
     def fetch(self, record: CaseRecord) -> Path:
-        """The scan as NIfTI, in the series' own grid.
+        """The scan as NIfTI, in the series' own grid; others may be removed to make room for it.
 
         Raises:
             ArchiveUnavailable: no whole answer.
             VolumeError: the series is no volume; the case is marked unreadable.
         """
-        if record.path.exists():
+        if mark_used(self._study, record.path):
             return record.path
         series = archive.series_of(self._study.store, record.case_id)
         if series is None:
@@ -87,6 +86,7 @@ class Pacs:
             raise VolumeError(reason) from error
         write_image(record.path, volume.array, volume.affine, dtype=volume.array.dtype)
         self._forget_older(record)
+        make_room(self._study, but=record.path)
         return record.path
 
     def still_has(self, subject_id: str, records: Sequence[CaseRecord]) -> str | None:
