@@ -204,6 +204,13 @@ class HostSettings(_Settings):
     pacs_poll_s: float = Field(
         default=60.0, gt=0, description="how often a PACS is asked for new series, in seconds"
     )
+    pacs_keep_gb: float = Field(
+        default=50.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="so many GB of fetched scans of a PACS are kept on the disk: beyond it those "
+        "used longest ago are removed, and fetched again when they are needed; 0: all are kept",
+    )
     lead_token: SecretStr | None = Field(
         default=None,
         min_length=12,

@@ -18,8 +18,9 @@ def erase(
 ) -> None:
     """Remove what a study holds of one person: rows, masks, drafts, predictions, backups.
 
-    Stop the server, take the scans and the row of participants.tsv away, then run this. Weights of
-    models that were trained on the person's labels cannot forget: train anew.
+    Stop the server, take the scans and the row of participants.tsv away (in a PACS: the series),
+    then run this; run it again if it was cut off. Weights of models that were trained on the
+    person's labels cannot forget: train anew.
     """
     from fair_strategy.workflows.erasure import erase_subject
     from fair_strategy.workflows.study import default_state_dir, open_study

@@ -20,6 +20,7 @@ from fair_strategy.cli.simulate import simulate
 from fair_strategy.cli.synth import synth
 from fair_strategy.cli.task import task
 from fair_strategy.cli.train import train
+from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.store.errors import StoreError, UnknownCaseError
 
 VERBS = (synth, score, rank, train, simulate, report, audit, task, review, erase)
@@ -42,6 +43,8 @@ class _Verbs(TyperGroup):
             return super().invoke(ctx)
         except (ValueError, StoreError, UnknownCaseError) as error:
             fail(str(error), code=2)
+        except ArchiveUnavailable as error:
+            fail(str(error), code=1)
         except BrokenPipeError:  # whoever read the answer has gone: click ends quietly
             raise
         except OSError as error:

@@ -122,6 +122,7 @@ class FairAppMixin(_Base):
             state_dir=state_dir,
             shipped_model=Path(self.app_dir) / "model" / "pretrained.pt",
             pacs_timeout_s=self.host_settings.pacs_timeout_s,
+            pacs_keep_gb=self.host_settings.pacs_keep_gb,
         )
         if served and self.study.settings != self.study_settings:
             raise ServerRunning(

@@ -7,6 +7,7 @@ refused there.
 
 import json
 import logging
+import os
 import tempfile
 import time
 import zipfile
@@ -249,16 +250,27 @@ class StudyDatastore(Datastore):
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         """Path of a ZIP of the labelled scans, their labels and this datastore's JSON."""
-        pairs = self.datalist()[: limit_cases or None]
-        if not pairs:
+        labelled = self.get_labeled_images()[: limit_cases or None]
+        if not labelled:
             raise HTTPException(404, "nothing is labelled yet: the archive would be empty")
         descriptor, path = tempfile.mkstemp(suffix=".zip")
-        with open(descriptor, "wb") as file, zipfile.ZipFile(file, mode="w") as archive:
-            for pair in pairs:
-                for kind, source in pair.items():
-                    archive.write(source, arcname=f"{kind}/{Path(source).name}")
-            archive.writestr("metadata.json", self.json_bytes())
+        try:
+            with open(descriptor, "wb") as file, zipfile.ZipFile(file, mode="w") as archive:
+                for case_id in labelled:
+                    self._pack(archive, case_id)
+                archive.writestr("metadata.json", self.json_bytes())
+        except BaseException:
+            os.unlink(path)
+            raise
         return path
+
+    def _pack(self, archive: zipfile.ZipFile, case_id: str) -> None:
+        # Each is asked for when it is its turn: one of a PACS need not stay until all are fetched.
+        scan = Path(self.get_image_uri(case_id))
+        archive.write(scan, arcname=f"image/{scan.name}")
+        label = cases.label(self.study.store, case_id, FINAL)
+        if label is not None:  # not removed meanwhile
+            archive.write(label.path, arcname=f"label/{label.path.name}")
 
     def refresh(self) -> None:
         """Take up what came, went or changed in the image folder."""

@@ -26,6 +26,7 @@ from fair_strategy.store.database import StateLock, backup, hold
 from fair_strategy.store.faults import storage_fault
 from fair_strategy.workflows.desk import pending_work
 from fair_strategy.workflows.double_reading import settle_all
+from fair_strategy.workflows.erasure import finish_erasure
 from fair_strategy.workflows.intake import prepare, refresh
 from fair_strategy.workflows.planning import ALWAYS_MADE, make_plans
 from fair_strategy.workflows.rebuilding import rebuild
@@ -52,10 +53,15 @@ def take_hold(study: Study) -> StateLock:
 def bring_up(study: Study) -> None:
     """Back up the database, take up the image folder, freeze validation, renew the leases.
 
-    After a restoration of the database what came since the copy is taken over first.
+    After a restoration of the database what came since the copy is taken over first. An erasure
+    that was cut off is ended before anything else: no copy may be made of what is to go.
 
     A new study gets its first plans here: Next Sample answers from the first second.
     """
+    try:
+        finish_erasure(study)
+    except (sqlite3.Error, OSError, StoreError, ValueError) as error:  # begun again next time
+        log.error("an erasure was not ended: %s", storage_fault(error) or sentence(error))
     try:
         backup(study.store)
     except (sqlite3.Error, OSError, StoreError) as error:  # the copies of before stay

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from fair_strategy.host.sentences import EXPECTED, sentence
 from fair_strategy.store.faults import storage_fault
 from fair_strategy.workflows.exclusive import exclusive
+from fair_strategy.workflows.pacs.keeping import scans_stay
 from fair_strategy.workflows.study import Study, open_study
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,8 @@ def train(study: Study, *, steps: int | None = None) -> dict[str, Any]:
     from fair_strategy.workflows.rounds import train_round
     from fair_strategy.workflows.study_audit import audit_current_model
 
-    with exclusive(study.state_dir, "train"):
+    # The audit needs what the training has just had.
+    with exclusive(study.state_dir, "train"), scans_stay(study):
         statistics = train_round(study, steps=steps)
         try:
             audit_current_model(study)
@@ -92,6 +94,7 @@ def arguments_for(study: Study, verb: str) -> list[str]:
         *("--state", str(study.state_dir)),
         *("--model", str(study.shipped_model)),
         *(("--pacs-timeout", str(study.pacs.timeout_s)) if study.pacs else ()),
+        *(("--pacs-keep-gb", str(study.pacs.keep_gb)) if study.pacs else ()),
     ]
 
 
@@ -107,6 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in ("--state", "--model"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--pacs-timeout", type=float, default=20.0)
+    parser.add_argument("--pacs-keep-gb", type=float, default=0.0)
     parser.add_argument("--with-parent", action="store_true", help="end when stdin is closed")
     given = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -122,6 +126,7 @@ def main(argv: list[str] | None = None) -> None:
             state_dir=given.state,
             shipped_model=given.model,
             pacs_timeout_s=given.pacs_timeout,
+            pacs_keep_gb=given.pacs_keep_gb,
         )
         done = work_of(given.verb)(study)
     except EXPECTED as error:

@@ -18,6 +18,8 @@ _TABLES = (
 def erase_rows(store: Store, subject_id: str, case_ids: Sequence[str]) -> None:
     """Delete a person's rows in one transaction; what was decided or shown keeps a random name.
 
+    Done again after a kill, it ends what was left.
+
     No table tells which name stands for whom. A plan's score and subgroup of a nameless case stay:
     without them no decision on anybody else could be replayed.
 
@@ -37,10 +39,6 @@ def erase_rows(store: Store, subject_id: str, case_ids: Sequence[str]) -> None:
                 connection.execute(
                     f"UPDATE {table} SET case_id = ? WHERE case_id = ?", (name, case_id)
                 )
-            # What came of a segmentation that the PACS held.
-            connection.execute(
-                "DELETE FROM archive_segmentations WHERE outcome = ?", (f"mask of {case_id}",)
-            )
             connection.execute(
                 """UPDATE cases SET case_id = ?, subject_id = ?, path = '', fingerprint = '',
                 present = 0, unreadable = NULL, excluded = 'erased', excluded_by = NULL, info = '{}'
@@ -52,10 +50,26 @@ def erase_rows(store: Store, subject_id: str, case_ids: Sequence[str]) -> None:
                 "UPDATE plans SET inputs = replace(inputs, ?, ?)", (f'"{old}"', f'"{new}"')
             )
         connection.execute("DELETE FROM splits WHERE subject_id = ?", (subject_id,))
+        _forget_what_may_be_theirs(connection)
         _rename_in_values(connection, names)
     # What was deleted stays in free pages and in the log until they are written anew.
     store.read().execute("VACUUM")
     store.read().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _forget_what_may_be_theirs(connection: sqlite3.Connection) -> None:
+    """UIDs of a PACS that no case stands for: nobody can say whose they are.
+
+    Series that wait for their segmentation, and segmentations that became nobody's mask. They are
+    looked up again if the PACS still lists them.
+    """
+    connection.execute(
+        "DELETE FROM archive_series WHERE case_id NOT IN (SELECT case_id FROM cases)"
+    )
+    connection.execute(
+        """DELETE FROM archive_segmentations
+        WHERE outcome NOT IN (SELECT 'mask of ' || case_id FROM cases)"""
+    )
 
 
 def _rename_in_values(connection: sqlite3.Connection, names: Mapping[str, str]) -> None:

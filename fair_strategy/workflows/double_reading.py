@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.grids import spacing_mm
 from fair_strategy.data.volumes import read_grid, read_mask
 from fair_strategy.metrics.overlap import dice
@@ -60,7 +61,8 @@ def settle_all(study: Study, *, now: float | None = None) -> int:
 def settle(study: Study, case_id: str, *, now: float | None = None) -> bool:
     """Make a case's final label if it is due; whether it was made.
 
-    What goes wrong (a reading that cannot be read, a busy or full store) is said in the log, and
+    What goes wrong (a reading that cannot be read, a busy or full store, a PACS that does not send
+    the scan again) is said in the log, and
     tried again by the background: the label that has just been submitted is safe whatever comes of
     this, and its reader must not be told otherwise.
     """
@@ -68,7 +70,7 @@ def settle(study: Study, case_id: str, *, now: float | None = None) -> bool:
     try:
         with exclusive(study.state_dir, "consensus"):
             return case_id in due_cases(study, now=now) and _settle(study, case_id, now)
-    except (OSError, ValueError, sqlite3.Error) as error:
+    except (OSError, ValueError, sqlite3.Error, ArchiveUnavailable) as error:
         log.error("%s: no final label could be made of its readings: %s", case_id, error)
         return False
 

@@ -14,6 +14,7 @@ from fair_strategy.data.volumes import read_grid, write_mask
 from fair_strategy.store import cases, plans
 from fair_strategy.store.readings import own_label
 from fair_strategy.workflows.intake import checked_mask
+from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import Study, StudyError
 
 FOLDER = "drafts"
@@ -47,7 +48,8 @@ def save_draft(study: Study, case_id: str, client_id: str, mask_path: Path) -> D
     _make_private(path.parent)
     part = path.with_name(f".{secrets.token_hex(6)}.nii.gz")
     try:
-        write_mask(part, array, read_grid(cases.case(study.store, case_id).path)[1])
+        _, affine = read_grid(image_path(study, cases.case(study.store, case_id)))
+        write_mask(part, array, affine)
         part.chmod(0o600)
         os.replace(part, path)
     finally:

@@ -1,20 +1,40 @@
-"""One person taken out of a study: rows, masks, drafts, predictions, backups and logs."""
+"""One person taken out of a study: rows, masks, drafts, predictions, backups and logs.
 
+What is to go is written down before anything goes and crossed out when all is gone: an erasure that
+was cut off is ended by the next call, or by the next start of the server.
+"""
+
+import json
+import logging
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fair_strategy.data.bids import mask_name, participants_file
+from fair_strategy.data.bids import mask_name
+from fair_strategy.data.volumes import replace_file, sync_folder
 from fair_strategy.store import cases
 from fair_strategy.store.database import DATABASE_NAME, backup, hold
 from fair_strategy.store.erasure import erase_rows
 from fair_strategy.store.recovery import backups
 from fair_strategy.workflows import attempts
+from fair_strategy.workflows.intake import place_of_mask
+from fair_strategy.workflows.rebuilding import rebuild
 from fair_strategy.workflows.replacing import BEFORE, KEPT
+from fair_strategy.workflows.sources import source_of
 from fair_strategy.workflows.study import Study, StudyError
+
+log = logging.getLogger(__name__)
+
+BEGUN = "erasing.json"
+"""What is to go, while it goes; names the person, and is the last that goes."""
+# Databases that were damaged once, logs, and files that a kill left half written.
+_OF_ANYBODY = (
+    f"{DATABASE_NAME}.corrupt-*", attempts.FILE, "*.log*", ".*.tmp", "backups/.*", "drafts/*/.*",
+    "cache/*/.*", "predictions/*/.*",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,72 +52,137 @@ class Erased:
     models: int
 
 
+@dataclass(frozen=True)
+class Erasure:
+    """An erasure that was decided on; it needs no row that it removes.
+
+    Attributes:
+        subject_id: the person.
+        case_ids: their scans, all of them.
+        masks: files of their labels.
+        erased: what there was to take out.
+    """
+
+    subject_id: str
+    case_ids: list[str]
+    masks: list[str]
+    erased: Erased
+
+
 def erase_subject(study: Study, subject_id: str) -> Erased:
-    """Remove what the study holds of a person, whose scans and row were taken away before.
+    """Remove what the study holds of a person, who was taken out of its source before.
+
+    The source is the folder with its participants.tsv, or the PACS. What the study itself made of
+    it, such as fetched scans and the row of a table made of DICOM tags, is removed here.
+
+    Killed half-way and called again, it ends what was begun.
 
     Raises:
-        StudyError: if there is no such person, or if a scan or the row of participants.tsv is
-            still there: the next start would take it up again.
+        StudyError: if there is no such person, or if the source still has them: the next start
+            would take them up again.
+        ArchiveUnavailable: if a PACS cannot be asked whether it still has them.
         ServerRunning: if a server runs on the study.
     """
     with hold(study.state_dir):
-        known = [c for c in cases.cases(study.store) if c.subject_id == subject_id]
-        if not known:
-            raise StudyError(f"{subject_id}: no such person in this study")
-        _refuse_what_comes_back(study, subject_id, [c.path for c in known if c.path.exists()])
-        ids = [c.case_id for c in known]
-        labels = [r for r in cases.labels(study.store) if r.case_id in ids]
-        first = min((r.created_at for r in labels), default=float("inf"))
-        models = study.store.read().execute(
-            "SELECT COUNT(*) FROM models WHERE origin != 'shipped' AND created_at >= ?", (first,)
-        )
-        trained = int(models.fetchone()[0])
-        files = {r.path for r in labels} | set(_files(study, ids))
-        erase_rows(study.store, subject_id, ids)
-        for path in files:
-            path.unlink(missing_ok=True)
-            _remove_empty_folders(study.derivatives_root, path.parent)
-        # Tables of audits name cases; they are made again for the next model.
-        shutil.rmtree(study.state_dir / "audits", ignore_errors=True)
-        for old in backups(study.state_dir):
-            old.unlink()
-        backup(study.store)
-    return Erased(len(known), len(files), trained)
+        ended = finish_erasure(study)
+        if ended is not None and ended.subject_id == subject_id:
+            return ended.erased
+        for note in rebuild(study):  # from a damaged database, which goes with the person
+            log.warning("%s", note)
+        begun = _begin(study, subject_id)
+        _carry_out(study, begun)
+    return begun.erased
 
 
-def _refuse_what_comes_back(study: Study, subject_id: str, present: list[Path]) -> None:
-    table = participants_file(study.images_dir)
-    listed = table is not None and any(
-        line.split("\t", 1)[0] == subject_id
-        for line in table.read_text(encoding="utf-8").splitlines()
+def finish_erasure(study: Study) -> Erasure | None:
+    """End an erasure that was cut off; what it was, or None if there was none.
+
+    For whoever holds the study.
+    """
+    try:
+        told = json.loads((study.state_dir / BEGUN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    begun = Erasure(**{**told, "erased": Erased(**told["erased"])})
+    _carry_out(study, begun)
+    log.warning("an erasure that was cut off was ended")
+    return begun
+
+
+def _begin(study: Study, subject_id: str) -> Erasure:
+    """Check that nothing comes back, and write down what goes."""
+    source = source_of(study)
+    known = [c for c in cases.cases(study.store) if c.subject_id == subject_id]
+    if not known and not source.named_in_table(subject_id):
+        raise StudyError(f"{subject_id}: no such person in this study")
+    left = source.still_has(subject_id, known)
+    if left:
+        raise StudyError(f"{subject_id}: take {left} away first; the next start would take it up")
+    ids = [c.case_id for c in known]
+    labels = [r for r in cases.labels(study.store) if r.case_id in ids]
+    masks = [str(r.path) for r in labels]
+    erased = Erased(
+        scans=len(known),
+        files=sum(path.exists() for path in _files(study, ids, masks)),
+        models=_models_since(study, min((r.created_at for r in labels), default=float("inf"))),
     )
-    if present or listed:
-        what = "its scans" if present else "the row of participants.tsv"
-        raise StudyError(f"{subject_id}: take {what} away first; the next start would take it up")
+    begun = Erasure(subject_id, ids, masks, erased)
+    replace_file(study.state_dir / BEGUN, json.dumps(asdict(begun)).encode())
+    return begun
+
+
+def _carry_out(study: Study, begun: Erasure) -> None:
+    """Every step may have been done before."""
+    erase_rows(study.store, begun.subject_id, begun.case_ids)
+    for path in _files(study, begun.case_ids, begun.masks):
+        path.unlink(missing_ok=True)
+    folders = {Path(mask).parent for mask in begun.masks}
+    folders |= {place_of_mask(study, case_id, "final").parent for case_id in begun.case_ids}
+    for folder in folders:
+        _remove_empty_folders(study.derivatives_root, folder)
+    source_of(study).forget(begun.subject_id)
+    # Tables of audits name cases; they are made again for the next model.
+    shutil.rmtree(study.state_dir / "audits", ignore_errors=True)
+    for old in backups(study.state_dir):
+        old.unlink()
+    backup(study.store)
+    (study.state_dir / BEGUN).unlink()
+    sync_folder(study.state_dir)
+
+
+def _models_since(study: Study, moment: float) -> int:
+    models = study.store.read().execute(
+        "SELECT COUNT(*) FROM models WHERE origin != 'shipped' AND created_at >= ?", (moment,)
+    )
+    return int(models.fetchone()[0])
 
 
 def _remove_empty_folders(root: Path, folder: Path) -> None:
     """`sub-01/anat` below the root of the masks names the person, too."""
-    with suppress(OSError):  # not empty, or gone
+    with suppress(OSError):  # not empty
         while root in folder.parents:
-            folder.rmdir()
+            with suppress(FileNotFoundError):
+                folder.rmdir()
             folder = folder.parent
 
 
-def _files(study: Study, case_ids: list[str]) -> Iterator[Path]:
-    state = study.state_dir
+def _files(study: Study, case_ids: list[str], masks: list[str]) -> set[Path]:
+    found = {Path(mask) for mask in masks}
+    found |= set(source_of(study).copies(case_ids))
     for case_id in case_ids:
-        yield from (state / "drafts").glob(f"*/{case_id}.nii.gz")
-        yield from (state / "predictions").glob(f"*/{case_id}.npz")
-        # Those of a scan whose name begins alike go, too: they are made again when asked for.
-        yield from (state / "cache").glob(f"*/{case_id}_*")
-        if study.pacs:  # what was fetched of the PACS, scans and segmentations
-            yield from study.images_dir.rglob(f"{case_id}.nii.gz")
-        yield from _masks(study, case_id)
-    # Databases that were damaged once hold rows of everybody; logs may name anybody.
-    yield from state.glob(f"{DATABASE_NAME}.corrupt-*")
-    yield from state.glob(attempts.FILE)
-    yield from state.glob("*.log*")
+        found |= set(_made_of(study, case_id))
+    for pattern in _OF_ANYBODY:
+        found |= set(study.state_dir.glob(pattern))
+    return found
+
+
+def _made_of(study: Study, case_id: str) -> Iterator[Path]:
+    state = study.state_dir
+    yield from (state / "drafts").glob(f"*/{case_id}.nii.gz")
+    yield from (state / "predictions").glob(f"*/{case_id}.npz")
+    # Those of a scan whose name begins alike go, too: they are made again when asked for.
+    yield from (state / "cache").glob(f"*/{case_id}_*")
+    yield from _masks(study, case_id)
 
 
 def _masks(study: Study, case_id: str) -> Iterator[Path]:

@@ -86,6 +86,8 @@ def _told_by_the_mask(
         if label is not None and label.digest == digest:
             return False
         checked_mask(study, record.case_id, path)
+    except ArchiveUnavailable as error:  # it was checked when it was submitted
+        log.warning("%s: its mask was not compared with the scan: %s", record.case_id, error)
     except VolumeError as error:
         log.warning("%s: its mask is not taken over: %s", record.case_id, error)
         return None

@@ -27,6 +27,7 @@ from fair_strategy.store.cases import CaseRecord, LabelRecord, Split
 from fair_strategy.store.scores import ModelRecord
 from fair_strategy.workflows.intake import IMPORTER
 from fair_strategy.workflows.models import publish
+from fair_strategy.workflows.pacs.keeping import scans_stay
 from fair_strategy.workflows.performance import compare_labels, comparison
 from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import Study, StudyError
@@ -64,6 +65,18 @@ def train_round(
     Raises:
         StudyError: if there is no label to train on.
     """
+    with scans_stay(study):
+        return _train_round(study, steps, progress, track=track, start_from=start_from)
+
+
+def _train_round(
+    study: Study,
+    steps: int | None,
+    progress: Callable[[int, int], None] | None,
+    *,
+    track: bool,
+    start_from: Path | None,
+) -> dict[str, Any]:
     training, validation = training_cases(study)
     # Taken now: a label that comes while this trains belongs to the next round.
     digests = sorted(label.digest for label in cases.labels(study.store, tag="final"))

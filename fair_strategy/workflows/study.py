@@ -82,6 +82,7 @@ def open_study(
     state_dir: Path | None = None,
     shipped_model: Path,
     pacs_timeout_s: float = 20.0,
+    pacs_keep_gb: float = 0.0,
 ) -> Study:
     """The study of one image folder or PACS; opens only: it neither walks, scores nor downloads.
 
@@ -91,10 +92,13 @@ def open_study(
         state_dir: None for the user's data folder under the study's id.
         shipped_model: checkpoint to start from.
         pacs_timeout_s: the longest silence of a PACS.
+        pacs_keep_gb: fetched scans of a PACS that are kept on the disk; 0 for all.
     Raises:
         StudyError: if `images` is neither a folder nor an address.
     """
-    pacs = pacs_address(str(images), timeout_s=pacs_timeout_s) if is_address(images) else None
+    pacs = None
+    if is_address(images):
+        pacs = pacs_address(str(images), timeout_s=pacs_timeout_s, keep_gb=pacs_keep_gb)
     if pacs is None and not Path(images).is_dir():
         raise StudyError(f"{images}: expected a folder of T1-weighted scans, found none")
     state = Path(state_dir).resolve() if state_dir else default_state_dir(images)

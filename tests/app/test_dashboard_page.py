@@ -4,12 +4,15 @@ import shutil
 import signal
 import subprocess
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fair_strategy.config import StudySettings
-from fair_strategy.workflows.desk import next_case
+from fair_strategy.workflows.desk import next_case, submit
 from fair_strategy.workflows.intake import prepare
 from fair_strategy.workflows.models import publish
 from fair_strategy.workflows.study import open_study
@@ -53,8 +56,15 @@ def server(tmp_path_factory):
     score_and_plan(study)
     next_case(study, "weighted_entropy", "bob")
     study.store.close()
+    with served(root, OPTIONS) as running:
+        yield running
+
+
+@contextmanager
+def served(root, options) -> Iterator[serving.Server]:
+    """A server of the study in a folder."""
     port = serving.free_port()
-    conf = {**OPTIONS, "lead_token": TOKEN, "enable_background": "false"}
+    conf = {**options, "lead_token": TOKEN, "enable_background": "false"}
     process = serving.launch(
         root, *(word for name, value in conf.items() for word in ("--conf", name, value)), port=port
     )
@@ -63,6 +73,47 @@ def server(tmp_path_factory):
     yield running
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 0, running.log[-3000:]
+
+
+GROUPS = {"A": 7, "B": 6, "C": 2, "D": 5}
+"""Scans by subgroup; C is too small to be shown."""
+SHIFTS = (0, 1, 1, 2, 2, 3, 4)
+"""Voxels between the masks of a scan's two readers, in the order of a subgroup's scans."""
+WIDE = 10
+"""Edge of a mask, voxels: shifted by k along it, two have a Dice of (WIDE - k) / WIDE."""
+
+
+@pytest.fixture(scope="module")
+def read_twice(tmp_path_factory):
+    """A study whose scans two readers have read; one of A was found empty by one of them."""
+    root = tmp_path_factory.mktemp("read-twice")
+    cohorts.write_cohort(root / "studies", per_group=sum(GROUPS.values()) // 2, labelled=0)
+    names = [f"sub-{number:02d}" for number in range(1, sum(GROUPS.values()) + 1)]
+    groups = [group for group, count in GROUPS.items() for _ in range(count)]
+    rows = [f"{name}\t{group}" for name, group in zip(names, groups, strict=True)]
+    table = "\n".join(["participant_id\tgroup", *rows])
+    (root / "studies" / "participants.tsv").write_text(table + "\n")
+    serving.application(root)
+    options = {"readers_per_case": "2", "validation_per_group": "0"}
+    study = open_study(
+        root / "studies",
+        StudySettings(readers_per_case=2, validation_per_group=0),
+        state_dir=root / "state",
+        shipped_model=root / "app" / "model" / "pretrained.pt",
+    )
+    prepare(study)
+    for place, (name, group) in enumerate(zip(names, groups, strict=True)):
+        shift = SHIFTS[place - groups.index(group)]
+        for client, start in (("anna", 10), ("ben", 10 + shift)):
+            array = np.zeros(cohorts.SHAPE, np.uint8)
+            array[start : start + WIDE, 10 : 10 + WIDE, 10 : 10 + WIDE] = 1
+            if (group, shift, client) == ("A", 0, "ben"):
+                array[:] = 0
+            mask = cohorts.save(root / "mask.nii.gz", array)
+            submit(study, f"{name}_T1w", mask, client_id=client)
+    study.store.close()
+    with served(root, options) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +243,59 @@ def test_a_chart_looks_as_it_did(watched, server, pytestconfig, tmp_path, scheme
     marks = page.locator(f"#{chart}-chart .trace").first.locator("path")
     marks.evaluate_all("(all) => all.forEach((p) => { p.style.fill = p.style.stroke = '#7a7a7a' })")
     assert pictures.difference(drawn.screenshot(animations="disabled"), shown) > TOLERANCE
+
+
+def test_how_far_readers_agree_is_a_table_by_subgroup_in_which_small_ones_are_hidden(
+    watched, read_twice
+):
+    page = opened(watched, read_twice)
+    section = page.get_by_role("region", name="How far readers agree")
+    assert "goes to 2 readers, blind to each other; STAPLE makes" in section.inner_text()
+    rows = section.locator("tbody tr")
+    found = [row.locator("th, td").all_inner_texts() for row in rows.all()]
+    # Dice of A: 0 (no outline), .6, .7, .8, .8, .9, .9; of B: .7, .8, .8, .9, .9, 1.
+    assert found[0][:5] == ["A", "7", "0.800", "0.650 to 0.850", "6"]
+    assert found[1][:5] == ["B", "6", "0.850", "0.800 to 0.900", "6"]
+    # C could be worked out from all that are read: D is hidden with it.
+    assert found[2:] == [["C", "suppressed", "suppressed"], ["D", "suppressed", "suppressed"]]
+    told = page.request.get(f"{read_twice.url}/fairness/api/agreement").json()["groups"]
+    assert found[0][5] == f"{told[0]['surface_distance_mm']['median']:.2f}"
+    assert [g["n"] for g in told[2:]] == [None, None]
+    assert page.locator("#agreement-refreshed").inner_text().startswith("Figures of")
+    assert watched.complaints == []
+
+
+def test_before_enough_scans_are_read_the_table_says_how_many_it_takes(watched, read_twice):
+    page = opened(watched, read_twice)
+    told = page.request.get(f"{read_twice.url}/fairness/api/agreement").json()
+    page.route("**/api/agreement", lambda route: route.fulfill(json={**told, "groups": []}))
+    page.get_by_role("button", name="Reload").click()
+    page.get_by_text("Shown once 5 scans have been read by all their readers.").wait_for()
+    assert page.locator("#agreement-table table").count() == 0
+
+
+def test_where_a_scan_has_one_reader_nothing_is_said_of_agreement(watched, server):
+    page = opened(watched, server)
+    assert page.locator("#agreement").is_hidden()
+    assert page.locator("#progress").is_hidden()  # nor of the course of trainings that were none
+
+
+@pytest.mark.skipif(font() != FONT, reason=f"the pictures were drawn with {FONT}, here: {font()!r}")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_table_of_agreement_looks_as_it_did(
+    watched, read_twice, pytestconfig, tmp_path, scheme
+):
+    watched.page.emulate_media(color_scheme=scheme)
+    page = opened(watched, read_twice)
+    drawn = page.locator("#agreement-table")
+    shown = drawn.screenshot(animations="disabled")
+    pictures.check(
+        shown,
+        PICTURES / f"agreement-{scheme}.png",
+        tolerance=TOLERANCE,
+        write=pytestconfig.getoption("--new-pictures"),
+        scratch=tmp_path,
+    )
 
 
 def test_on_a_narrow_screen_nothing_runs_out_of_the_page(watched, server):

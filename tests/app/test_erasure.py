@@ -4,13 +4,14 @@ import shutil
 
 import pytest
 
+from fair_strategy.host.server import bring_up
 from fair_strategy.store import cases, plans
 from fair_strategy.store.database import Store, hold
 from fair_strategy.store.errors import ServerRunning
 from fair_strategy.workflows import attempts
 from fair_strategy.workflows.desk import next_case, submit
 from fair_strategy.workflows.drafts import save_draft
-from fair_strategy.workflows.erasure import erase_subject
+from fair_strategy.workflows.erasure import BEGUN, erase_subject
 from fair_strategy.workflows.planning import make_plans, replay
 from fair_strategy.workflows.scoring import score_study
 from fair_strategy.workflows.study import StudyError
@@ -95,3 +96,18 @@ def test_it_refuses_an_unknown_person_and_a_running_server(worked):
         erase_subject(worked, "sub-99")
     with hold(worked.state_dir), pytest.raises(ServerRunning):
         erase_subject(worked, PERSON)
+
+
+def test_the_next_start_of_the_server_ends_an_erasure_that_was_cut_off(worked, monkeypatch):
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    take_away(worked)
+    with monkeypatch.context() as patched:
+        patched.setattr("fair_strategy.workflows.erasure.backup", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            erase_subject(worked, PERSON)
+    assert naming(worked) == {BEGUN}
+    bring_up(worked)
+    worked.store.close()
+    assert naming(worked) == set()

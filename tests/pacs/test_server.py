@@ -32,7 +32,7 @@ def launch(root: Path, url: str) -> Server:
     }
     options = {
         "state_dir": root / "state", "validation_per_group": 0, "sensitive_feature": "sex",
-        "pacs_timeout_s": 5, "pacs_poll_s": 2, "enable_background": "false",
+        "pacs_timeout_s": 5, "pacs_poll_s": 2, "pacs_keep_gb": 1e-6, "enable_background": "false",
     }  # fmt: skip
     command = [
         *(sys.executable, "-m", "monailabel.main", "start_server"),
@@ -110,6 +110,7 @@ def test_a_reader_walks_from_next_sample_to_a_segmentation_in_the_archive(
         proxy.spoil("")
         (tmp_path / "scan.nii.gz").write_bytes(download(server, case_id))
         np.testing.assert_array_equal(read_image(tmp_path / "scan.nii.gz").array, stored_scan(1))
+        assert "removed to keep 0.00 GB; 0.00 GB beyond it are in use" in server.log
         file, params = anna.infer("caudate", case_id, {"result_extension": ".nrrd"})
         assert params["label_names"] == {"left_caudate": 1}
 

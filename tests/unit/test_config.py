@@ -44,6 +44,14 @@ def test_a_bad_value_names_option_and_value(key, value):
         parse_settings(StudySettings, {key: value})
 
 
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "many"])
+def test_what_a_pacs_may_leave_on_the_disk_is_a_number_of_gb_and_0_is_all(value):
+    assert parse_settings(HostSettings, {"pacs_keep_gb": "0"}).pacs_keep_gb == 0
+    assert parse_settings(HostSettings, {"pacs_keep_gb": "2.5"}).pacs_keep_gb == 2.5
+    with pytest.raises(SettingsError, match=rf"pacs_keep_gb.*{value}"):
+        parse_settings(HostSettings, {"pacs_keep_gb": value})
+
+
 def test_settings_cannot_be_changed_after_validation():
     with pytest.raises(ValueError, match="frozen"):
         HostSettings().allow_remote = True

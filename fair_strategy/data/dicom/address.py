@@ -13,10 +13,12 @@ class PacsAddress:
     Attributes:
         url: root of its DICOMweb services, without a slash at the end.
         timeout_s: its longest silence.
+        keep_gb: fetched scans beyond so many GB (10^9 bytes) make room for others; 0: all stay.
     """
 
     url: str
     timeout_s: float = 20.0
+    keep_gb: float = 0.0
 
     @property
     def host(self) -> str:
@@ -29,8 +31,8 @@ def is_address(text: object) -> bool:
     return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
 
 
-def pacs_address(text: str, *, timeout_s: float = 20.0) -> PacsAddress:
-    """The address in a text.
+def pacs_address(text: str, *, timeout_s: float = 20.0, keep_gb: float = 0.0) -> PacsAddress:
+    """The address in a text; the rest see `PacsAddress`.
 
     Raises:
         ValueError: no host, or a user, a password, a query or a fragment in it.
@@ -46,4 +48,4 @@ def pacs_address(text: str, *, timeout_s: float = 20.0) -> PacsAddress:
             "--studies: expected the root of a PACS's DICOMweb services, such as "
             "https://pacs.example/dicom-web"
         )
-    return PacsAddress(text.strip().rstrip("/"), timeout_s)
+    return PacsAddress(text.strip().rstrip("/"), timeout_s, keep_gb)

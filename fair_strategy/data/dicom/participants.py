@@ -46,6 +46,20 @@ def add_participants(path: Path, found: Iterable[tuple[str, Mapping[str, str]]])
     return len(by_id)
 
 
+def remove_participant(path: Path, subject_id: str) -> None:
+    """Take a subject's row out of the table, and what a kill left of earlier writing.
+
+    Raises:
+        CohortError: the table has no column of ids; it is left as it is.
+    """
+    columns, rows = _read(path)
+    kept = [row for row in rows if row[ID] != subject_id]
+    if len(kept) < len(rows):
+        _write(path, columns, kept)
+    for part in path.parent.glob(f".{path.name}.*.tmp"):
+        part.unlink(missing_ok=True)
+
+
 def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     if not path.exists():
         return list(COLUMNS), []

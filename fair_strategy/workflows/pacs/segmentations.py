@@ -22,6 +22,8 @@ from fair_strategy.workflows.study import Study
 
 log = logging.getLogger(__name__)
 
+SEGMENTATIONS = "segmentations"
+"""Folder for masks made of them."""
 BUDGET_S = 30.0
 """Of one look; what is left is taken up at the next."""
 
@@ -103,4 +105,4 @@ def _write_mask(
 
 
 def _mask_file(study: Study, case_id: str) -> Path:
-    return study.images_dir / "segmentations" / f"{case_id}.nii.gz"
+    return study.images_dir / SEGMENTATIONS / f"{case_id}.nii.gz"

@@ -1,14 +1,18 @@
 """The scans of a PACS: listed by QIDO, fetched by WADO when first needed, kept in the state."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fair_strategy.data.bids import Scan
 from fair_strategy.data.cohort import CohortError
 from fair_strategy.data.dicom.archive import Found
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
-from fair_strategy.data.dicom.participants import add_participants, known_subjects
+from fair_strategy.data.dicom.participants import (
+    add_participants,
+    known_subjects,
+    remove_participant,
+)
 from fair_strategy.data.dicom.series import series_volume
 from fair_strategy.data.dicom.subgroups import subgroup_columns
 from fair_strategy.data.grids import VolumeError
@@ -17,7 +21,12 @@ from fair_strategy.store import archive, cases
 from fair_strategy.store.archive import SeriesRecord
 from fair_strategy.store.cases import CaseRecord
 from fair_strategy.workflows.pacs.connection import Pseudonyms, connect
-from fair_strategy.workflows.pacs.segmentations import found_masks, take_up_segmentations
+from fair_strategy.workflows.pacs.keeping import FETCHED, make_room, mark_used
+from fair_strategy.workflows.pacs.segmentations import (
+    SEGMENTATIONS,
+    found_masks,
+    take_up_segmentations,
+)
 from fair_strategy.workflows.study import Study
 
 log = logging.getLogger(__name__)
@@ -42,8 +51,7 @@ class Pacs:
         Raises:
             ArchiveUnavailable: no whole answer; nothing is changed then.
         """
-        listed = self._archive.series(dict(self._study.settings.dicom_filter))
-        self._refuse_empty(listed)
+        listed = self._listed()
         records = {found.series_uid: self._record(found) for found in listed}
         self._write_subgroups(listed)
         archive.remember_series(self._study.store, records.values())
@@ -58,13 +66,13 @@ class Pacs:
         return found_masks(self._study, [scan.case_id for scan in scans])
 
     def fetch(self, record: CaseRecord) -> Path:
-        """The scan as NIfTI, in the series' own grid.
+        """The scan as NIfTI, in the series' own grid; others may be removed to make room for it.
 
         Raises:
             ArchiveUnavailable: no whole answer.
             VolumeError: the series is no volume; the case is marked unreadable.
         """
-        if record.path.exists():
+        if mark_used(self._study, record.path):
             return record.path
         series = archive.series_of(self._study.store, record.case_id)
         if series is None:
@@ -78,7 +86,58 @@ class Pacs:
             raise VolumeError(reason) from error
         write_image(record.path, volume.array, volume.affine, dtype=volume.array.dtype)
         self._forget_older(record)
+        make_room(self._study, but=record.path)
         return record.path
+
+    def still_has(self, subject_id: str, records: Sequence[CaseRecord]) -> str | None:
+        """Series that `walk` would find: known ones of the person, and new ones.
+
+        Raises:
+            ArchiveUnavailable: no whole answer.
+        """
+        known = {record.case_id for record in records}
+        held = any(
+            self._names.subject_id(found) == subject_id
+            or self._names.case_id(found.series_uid) in known
+            for found in self._listed(but=subject_id)
+        )
+        return "its series in the PACS" if held else None
+
+    def named_in_table(self, subject_id: str) -> bool:
+        """Whether the participants.tsv made of DICOM tags has a row of the person."""
+        return subject_id in known_subjects(self._table)
+
+    def copies(self, case_ids: Sequence[str]) -> Iterable[Path]:
+        """Fetched scans and masks made of segmentations; also those that belong to no other case.
+
+        Of a series that waits for its segmentation there is no case yet, and nobody can say whose
+        it is; what a kill cut off has a name of its own. Both are made again when needed.
+        """
+        others = {c.case_id for c in cases.cases(self._study.store)} - set(case_ids)
+        kept = {f"{case_id}.nii.gz" for case_id in others}
+        for folder in (FETCHED, SEGMENTATIONS):
+            for path in (self._study.images_dir / folder).rglob("*"):
+                if path.is_file() and path.name not in kept:
+                    yield path
+
+    def forget(self, subject_id: str) -> None:
+        """Take the person's row out of the participants.tsv made of DICOM tags."""
+        remove_participant(self._table, subject_id)
+
+    @property
+    def _table(self) -> Path:
+        return self._study.images_dir / "participants.tsv"
+
+    def _listed(self, *, but: str | None = None) -> list[Found]:
+        """Every series that fits `dicom_filter`.
+
+        Args:
+            but: a subject who may be gone; for a list that is empty.
+        """
+        listed = self._archive.series(dict(self._study.settings.dicom_filter))
+        if not listed:
+            self._refuse_empty(but)
+        return listed
 
     def _record(self, found: Found) -> SeriesRecord:
         case_id = self._names.case_id(found.series_uid)
@@ -87,13 +146,12 @@ class Pacs:
     def _scan(self, found: Found, record: SeriesRecord) -> Scan:
         # A series that grew is another file: what was fetched of it was not all.
         fingerprint = f"instances-{record.instances or 'unknown'}"
-        path = self._study.images_dir / "images" / fingerprint / f"{record.case_id}.nii.gz"
+        path = self._study.images_dir / FETCHED / fingerprint / f"{record.case_id}.nii.gz"
         return Scan(record.case_id, self._names.subject_id(found), path, fingerprint)
 
-    def _refuse_empty(self, listed: list[Found]) -> None:
-        if listed:
-            return
-        present = sum(c.present for c in cases.cases(self._study.store))
+    def _refuse_empty(self, but: str | None) -> None:
+        known = cases.cases(self._study.store)
+        present = sum(c.present for c in known if c.subject_id != but)
         if present:
             raise ArchiveUnavailable(
                 f"the PACS at {self._archive.host} lists none of the {present} series that it had; "
@@ -102,7 +160,7 @@ class Pacs:
 
     def _write_subgroups(self, listed: list[Found]) -> None:
         """Look up the subgroup tags of series that are new, and of subjects without a row."""
-        table = self._study.images_dir / "participants.tsv"
+        table = self._table
         before = archive.known_series(self._study.store)
         try:
             told = known_subjects(table)
@@ -127,6 +185,6 @@ class Pacs:
         return subgroup_columns({**found.header, **self._archive.header(found)})
 
     def _forget_older(self, record: CaseRecord) -> None:
-        for folder in (self._study.images_dir / "images").glob("instances-*"):
+        for folder in (self._study.images_dir / FETCHED).glob("instances-*"):
             if folder != record.path.parent:
                 (folder / record.path.name).unlink(missing_ok=True)

@@ -1,22 +1,27 @@
 """Every place that may name a person is emptied, and nobody else loses anything."""
 
 import shutil
+from contextlib import suppress
 
 import pytest
 
 from fair_strategy.config import StudySettings
 from fair_strategy.data.bids import Scan
+from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.volumes import write_mask
 from fair_strategy.store import archive, cases, scores
+from fair_strategy.store.database import backup
+from fair_strategy.store.recovery import backups
 from fair_strategy.store.scores import ModelRecord
 from fair_strategy.workflows.desk import entropy_volume, original, submit
-from fair_strategy.workflows.erasure import erase_subject
+from fair_strategy.workflows.erasure import BEGUN, erase_subject
 from fair_strategy.workflows.intake import place_of_mask, prepare
 from fair_strategy.workflows.overview.counts import counts
 from fair_strategy.workflows.replacing import KEPT
 from fair_strategy.workflows.scoring import score_study
-from fair_strategy.workflows.study import open_study
+from fair_strategy.workflows.study import StudyError, open_study
 from tests.helpers import AFFINE, blob, write_cohort
+from tests.killing import killed_at_every_step
 
 PERSON, CASE = "sub-02", "sub-02_T1w"
 
@@ -125,8 +130,55 @@ def from_pacs(tmp_path, model_file):
     return study
 
 
-def test_what_was_fetched_of_a_pacs_goes(from_pacs):
-    erase_subject(from_pacs, "person-1")
-    assert archive.noted_segmentations(from_pacs.store) == {"1.2.2"}
-    assert naming(from_pacs, "series-1") == set()
-    assert len(list(from_pacs.images_dir.rglob("series-2.nii.gz"))) == 2
+def test_a_pacs_that_cannot_be_asked_may_still_have_the_person(from_pacs, monkeypatch):
+    monkeypatch.setattr("fair_strategy.data.dicom.archive.WAITS_S", (0.01, 0.01))
+    with pytest.raises(ArchiveUnavailable, match="cannot be reached"):
+        erase_subject(from_pacs, "person-1")
+    assert cases.case(from_pacs.store, "series-1").present
+    assert len(list(from_pacs.images_dir.rglob("series-1.nii.gz"))) == 2
+    assert not (from_pacs.state_dir / BEGUN).exists()
+
+
+@pytest.fixture
+def labelled(make_study):
+    """A study of a person with a label of their own, one of before, and an audit."""
+    study = make_study("AB")
+    mask = study.state_dir / "drawn.nrrd"
+    for seed in (2, 5):
+        write_mask(mask, blob(seed)[1], AFFINE)
+        submit(study, CASE, mask, client_id="anna")
+    mask.unlink()
+    (study.state_dir / "audits").mkdir()
+    (study.state_dir / "audits" / "cases.csv").write_text(CASE)
+    backup(study.store)
+    take_away(study, PERSON)
+    return study
+
+
+def test_killed_at_any_step_it_is_ended_by_the_next_call(labelled):
+    steps = 0
+    for _ in killed_at_every_step(
+        lambda: erase_subject(labelled, PERSON), labelled.store, labelled.images_dir.parent
+    ):
+        steps += 1
+        with suppress(StudyError):  # no such person: it had ended
+            erased = erase_subject(labelled, PERSON)
+            assert erased.scans == 1
+            assert erased.files >= 2
+        assert naming(labelled, PERSON) == set()
+        assert cases.case(labelled.store, "sub-01_T1w").present
+        assert len(backups(labelled.state_dir)) == 1
+    assert steps > 20
+
+
+def test_what_a_kill_left_is_ended_by_the_erasure_of_another_person(labelled):
+    take_away(labelled, "sub-01")
+    for _ in killed_at_every_step(
+        lambda: erase_subject(labelled, PERSON), labelled.store, labelled.images_dir.parent
+    ):
+        if (labelled.state_dir / BEGUN).exists():
+            erase_subject(labelled, "sub-01")
+            assert naming(labelled, PERSON) == naming(labelled, "sub-01") == set()
+            break
+    else:
+        pytest.fail("it was never begun")

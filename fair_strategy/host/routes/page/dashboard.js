@@ -3,7 +3,7 @@
 import { get, post } from "./api.js";
 import * as charts from "./charts.js";
 import { openDecision } from "./decision.js";
-import { behind, byId, element, HIDDEN, interval, number, put, show, table, when } from "./elements.js";
+import { behind, byId, element, HIDDEN, hiddenCells, interval, number, put, show, table, when } from "./elements.js";
 
 const LIVE_MS = 30000;
 const seen = {};
@@ -115,6 +115,26 @@ function work() {
   byId("work-refreshed").textContent = refreshed.sentence;
 }
 
+const CONSENSUS = { staple: "STAPLE", majority: "a majority vote" };
+
+function agreement() {
+  const { groups, readers_per_case: readers, consensus, min_cell: least, refreshed } = seen.agreement;
+  byId("agreement").hidden = readers < 2;
+  if (readers < 2) return;
+  byId("agreement-note").textContent = `Each scan goes to ${readers} readers, blind to each other; `
+    + `${CONSENSUS[consensus] ?? consensus} makes the final label of theirs.`;
+  const rows = groups.map((g) => [g.subgroup, ...spreadCells(g.n, g.dice, 3), ...spreadCells(g.n_surface, g.surface_distance_mm, 2)]);
+  put("agreement-table", rows.length && table("By subgroup, over its scans",
+    [["subgroup", "word"], ...AGREED, ...AGREED], rows,
+    { over: [["", 1], ["Dice (1: the same mask)", 3], ["Mean distance between the outlines, mm", 3]] }) || null,
+  `Shown once ${least} scans have been read by all their readers.`);
+  byId("agreement-refreshed").textContent = refreshed.sentence;
+}
+
+const AGREED = [["scans", "number first"], ["median", "number main"], ["quartiles", "number"]];
+const spreadCells = (n, s, digits) => (n === null ? [hiddenCells(AGREED.length)]
+  : [`${n}`, number(s?.median, digits), s ? interval(s.low, s.high, digits) : "–"]);
+
 function opener(id) {
   const button = element("button", { text: `${id}`, className: "link", attributes: { type: "button", "aria-label": `Open decision ${id}` } });
   button.addEventListener("click", () => openDecision(id).catch(trouble));
@@ -193,7 +213,7 @@ function head() {
 const trouble = (error) => show("trouble", error.message);
 
 async function load() {
-  const names = ["summary", "performance", "weights", "work", "leases", "decisions", "training"];
+  const names = ["summary", "performance", "weights", "work", "agreement", "leases", "decisions", "training"];
   try {
     const answers = await Promise.all(names.map(get));
     names.forEach((name, place) => { seen[name] = answers[place]; });
@@ -203,7 +223,7 @@ async function load() {
   }
   show("trouble", "");
   evidence();
-  for (const draw of [head, performance, counts, work, leases, excluded, decisions, training]) draw();
+  for (const draw of [head, performance, agreement, counts, work, leases, excluded, decisions, training]) draw();
   document.body.dataset.loaded = "true";
 }
 

@@ -28,17 +28,29 @@ export const when = (text) =>
 
 export const HIDDEN = Symbol("suppressed");
 
-// columns: [heading, kind] where kind is "number", "word" or "text"; a cell is text, an element or HIDDEN.
-export function table(caption, columns, rows, { chosen = () => false } = {}) {
+// Several cells of a row, side by side, all suppressed: said once.
+export const hiddenCells = (columns) => ({ hidden: columns });
+
+// columns: [heading, kind] where kind is "number", "word" or "text", and may add classes; a cell is text, an element,
+// HIDDEN or hiddenCells. over: [heading, number of columns] of a row above the headings.
+export function table(caption, columns, rows, { chosen = () => false, over = [] } = {}) {
+  const above = over.map(([heading, span]) =>
+    (heading ? element("th", { text: heading, className: "over", attributes: { scope: "colgroup", colspan: span } })
+      : element("td", { attributes: { colspan: span } })));
   const head = columns.map(([heading, kind]) =>
     element("th", { text: heading, className: kind, attributes: { scope: "col" } }));
   const body = rows.map((row, place) => {
-    const cells = row.map((cell, column) => cellOf(cell, columns[column][1], column === 0));
+    let column = 0;
+    const cells = row.map((cell) => {
+      const made = cellOf(cell, columns[column][1], column === 0);
+      column += made.colSpan;
+      return made;
+    });
     return element("tr", chosen(place) ? { className: "chosen" } : {}, cells);
   });
   return element("table", {}, [
     element("caption", { text: caption }),
-    element("thead", {}, [element("tr", {}, head)]),
+    element("thead", {}, [...(over.length ? [element("tr", {}, above)] : []), element("tr", {}, head)]),
     element("tbody", {}, body),
   ]);
 }
@@ -47,7 +59,8 @@ function cellOf(cell, kind, heads) {
   const made = heads
     ? element("th", { className: kind, attributes: { scope: "row" } })
     : element("td", { className: kind });
-  if (cell === HIDDEN) {
+  if (cell === HIDDEN || cell?.hidden) {
+    made.colSpan = cell.hidden ?? 1;
     made.append(element("span", { text: "suppressed", className: "hidden-cell" }));
   } else if (cell instanceof Node) {
     made.append(cell);
