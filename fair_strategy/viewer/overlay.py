@@ -14,6 +14,8 @@ from fair_strategy.viewer.volumes import Grid, add_volume
 COLOURS = "vtkMRMLPETProceduralColorNodePET-Heat"
 HIGHEST = log(2)
 """The entropy of an even choice between two classes, in nats."""
+_ROUNDED_UP = 1.01
+"""Maps are kept in float16, in which ln 2 is a little more: the upper threshold leaves room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class Overlay:
     def apply(self, look: Look) -> None:
         """Show the overlay as `look` says, in every slice view."""
         self.look = look
-        self.node.GetDisplayNode().SetThreshold(max(look.threshold, 1e-6), self.highest)
+        lowest = max(look.threshold, 1e-6)
+        self.node.GetDisplayNode().SetThreshold(lowest, _ROUNDED_UP * self.highest)
         for view in self._app.view_manager.get_slice_views():
             view.set_foreground_volume_id(self.node.GetID() if look.shown else None)
             view.set_foreground_opacity(look.opacity if look.shown else 0.0)

@@ -193,7 +193,12 @@ class ReviewPage:
 
     async def reveal(self) -> None:
         """Show the pre-segmentation that is hidden."""
-        await self._do(self.reading.reveal)
+
+        async def action() -> None:
+            if sentence := await self.reading.reveal():
+                self._say(sentence)
+
+        await self._do(action)
 
     async def retry(self) -> None:
         """Do again what the server did not answer."""

@@ -21,7 +21,10 @@ ICON = (
 THEME = {
     "theme": {
         "defaultTheme": "dark",
-        "themes": {"dark": {"colors": {"primary": "#1b7f9c", "surface": "#1b2027"}}},
+        # White is read on each of them; on Vuetify's own orange it is not.
+        "themes": {
+            "dark": {"colors": {"primary": "#1b7f9c", "surface": "#1b2027", "warning": "#a84d00"}}
+        },
     }
 }
 

@@ -166,11 +166,16 @@ class Reading:
         await self._leave()
         return case.id
 
-    async def reveal(self) -> None:
-        """Show the pre-segmentation of a scan that is read without it; the server records it."""
+    async def reveal(self) -> str:
+        """Show the pre-segmentation of a scan that is read without it; the server records it.
+
+        Returns:
+            A sentence where the outline is left out, since it would replace what was drawn; else
+            empty.
+        """
         case, client = self._held(), self._client()
         if not self.hidden:
-            return
+            return ""
         await asyncio.to_thread(client.reveal, case.id)
         label = await asyncio.to_thread(client.label, case.id, "original", self._folder)
         entropy = await asyncio.to_thread(client.entropy, case.id, self._folder)
@@ -181,6 +186,7 @@ class Reading:
             self._saved_edits = self.scene.edits  # nothing of the reader's own yet
         self.scene.show_entropy(entropy)
         self.hidden = False
+        return "" if label is None or untouched else wording.OWN_STAYS
 
     async def _leave(self) -> None:
         case = self._held()

@@ -9,6 +9,11 @@ HIDDEN = (
     "You may ask for them; that is noted."
 )
 
+OWN_STAYS = (
+    "What you drew stays: the model's outline would replace it, and is not shown. "
+    "Its uncertainty is."
+)
+
 
 def back(held: str, remembered: str, *, recovered: bool) -> str:
     """What is said at the login of the scan that a reader holds; empty if there is nothing to say.

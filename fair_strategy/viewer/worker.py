@@ -3,7 +3,9 @@
 It writes one line to standard output when it serves: `ready PORT`. The secret that its page must
 know comes in the environment, which other users of the machine cannot read. A line
 `reader "NAME"` on its standard input tells whom a proxy has logged in. It ends when its standard
-input does, so never outlives the broker; what was drawn is kept as a draft first.
+input does, so never outlives the broker; what was drawn is kept as a draft first. So it is when it
+is told to end: Ctrl-C at a terminal and the end of a service tell each process, not the broker
+alone.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -63,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _ready(server: Any, page: Any) -> None:
     loop = asyncio.get_running_loop()
     loop.add_reader(sys.stdin.fileno(), lambda: _on_input(loop, server, page))
+    for told in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(told, lambda: _begin_to_end(loop, server, page))
     sys.stdout.write(f"\nready {server.port}\n")
     sys.stdout.flush()
 
@@ -76,7 +81,12 @@ def _on_input(loop: asyncio.AbstractEventLoop, server: Any, page: Any) -> None:
                 page.bind(json.loads(name))
         return
     loop.remove_reader(sys.stdin.fileno())
-    page.ending = loop.create_task(_end(server, page))
+    _begin_to_end(loop, server, page)
+
+
+def _begin_to_end(loop: asyncio.AbstractEventLoop, server: Any, page: Any) -> None:
+    if page.ending is None:  # a signal, and the end of the input after it
+        page.ending = loop.create_task(_end(server, page))
 
 
 async def _end(server: Any, page: Any) -> None:

@@ -214,6 +214,7 @@ class FairReviewWidget(ScriptedLoadableModuleWidget):
         panel.why.text = "\n".join(wording.why_lines(review.why)) if review.why else ""
         panel.lease.text = wording.lease_line(review.lease, now)
         panel.message.text, panel.problem.text = review.message, review.problem
+        panel.problem.visible = bool(review.problem)
         known = bool(review.why)
         panel.reveal.visible = review.hidden
         panel.shown.enabled = review.overlay.node is not None

@@ -17,7 +17,7 @@ from fair_strategy.workflows.intake import prepare
 from fair_strategy.workflows.models import publish
 from fair_strategy.workflows.study import open_study
 from fair_strategy.workflows.upkeep import score_and_plan
-from tests import pictures
+from tests import contrast, pictures
 from tests.app import cohorts, serving
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra test)")
@@ -213,6 +213,27 @@ def test_the_page_and_its_charts_turn_dark_with_the_system(watched, server):
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("(before) => " + ink + " !== before", arg=light[1])
     assert page.evaluate(background) != light[0]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read_and_every_bar_ends_where_it_can_be_seen(watched, server, scheme):
+    watched.page.emulate_media(color_scheme=scheme)
+    page = opened(watched, server)
+    page.wait_for_selector("#counts-chart .bars path")
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert page.evaluate(contrast.FAINT, contrast.TEXT) == []
+    card = page.evaluate(_PAINT, ["figure", "backgroundColor"])
+    edges = set(page.evaluate(_PAINT, ["#counts-chart .bars path", "stroke"]))
+    assert len(edges) == 1, "the pool's own fill is pale on the card"
+    assert contrast.ratio(edges.pop(), card[0]) >= contrast.MARKS
+    page.get_by_role("button", name="Open decision 1", exact=True).click()
+    page.locator("#decision").wait_for()
+    assert page.evaluate(contrast.FAINT, contrast.TEXT) == []
+
+
+_PAINT = """([what, of]) => [...document.querySelectorAll(what)].map(
+  (part) => "#" + getComputedStyle(part)[of].match(/[0-9]+/g).slice(0, 3)
+    .map((v) => Number(v).toString(16).padStart(2, "0")).join(""))"""
 
 
 def font() -> str:

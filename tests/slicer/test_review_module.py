@@ -85,6 +85,7 @@ def test_before_any_scan_the_panel_says_what_to_do_and_offers_nothing(module):
     offered = [panel.renew, panel.skip, panel.exclude, panel.first, panel.previous, panel.next]
     assert not any(button.enabled for button in offered)
     assert not panel.reveal.visible
+    assert not panel.problem.visible, "an empty strip of red would alarm"
 
 
 def test_after_next_sample_the_map_lies_over_the_scan_and_the_reasons_are_told(reading, desktop):
@@ -249,6 +250,7 @@ def test_once_submitted_the_panel_says_that_the_lease_is_over(reading, desktop):
 def test_an_unknown_id_that_is_typed_is_told_by_the_server_s_own_sentence(module):
     module.panel.typed.write("sub-99_T1w")
     assert "sub-99_T1w" in module.panel.problem.text
+    assert module.panel.problem.visible
     assert module.review.why == {}
 
 

@@ -136,11 +136,14 @@ def server(slicer: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         stats = running.client("probe").info()["datastore"]
         return stats["label_tags"].get("original") == stats["total"]
 
-    serving.wait_for(scored, what="scoring in the background")
-    serving.wait_for(lambda: "score done" in running.log, what="end of the scoring run")
-    yield running
-    running.process.send_signal(signal.SIGINT)  # one of the tests starts another
-    assert running.process.wait(timeout=60) == 0, running.log[-3000:]
+    try:
+        serving.wait_for(scored, what="scoring in the background")
+        serving.wait_for(lambda: "score done" in running.log, what="end of the scoring run")
+        yield running
+    finally:
+        running.process.send_signal(signal.SIGINT)  # one of the tests starts another
+        ended = running.process.wait(timeout=60)
+    assert ended == 0, running.log[-3000:]
 
 
 @pytest.fixture(scope="session")

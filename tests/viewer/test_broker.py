@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from aiohttp import web
 
 from fair_strategy.viewer import worker
 from fair_strategy.viewer.broker import COOKIE, make_broker
+from fair_strategy.viewer.opengl import rendering_environment
 from fair_strategy.viewer.pool import SECRET_VARIABLE, Pool, PoolSettings
 
 pytestmark = pytest.mark.usefixtures("slicer")
@@ -190,6 +193,41 @@ def test_a_process_that_does_not_start_is_a_sentence_without_paths(tmp_path, mon
             assert str(tmp_path) not in text
 
     with_broker(pool, check)
+
+
+_WITNESS = """
+import sys
+from pathlib import Path
+from fair_strategy.viewer import page, worker
+
+witness, *arguments = sys.argv[1:]
+close = page.ReviewPage.close
+
+async def closed(self):
+    await close(self)
+    Path(witness).touch()
+
+page.ReviewPage.close = closed
+sys.exit(worker.main(arguments))
+"""
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_is_told_to_end_keeps_what_was_drawn_first(tmp_path, told):
+    """Ctrl-C at a terminal, and the end of a service, come to each process."""
+    witness = tmp_path / "closed"
+    arguments = (str(witness), "--server", NO_SERVER, "--rescue", str(tmp_path))
+    with subprocess.Popen(
+        [sys.executable, "-c", _WITNESS, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**rendering_environment(), SECRET_VARIABLE: "a-secret-of-this-test"},
+    ) as process:
+        assert process.stdout is not None
+        assert any(line.startswith(b"ready ") for line in process.stdout)
+        process.send_signal(told)
+        assert process.wait(timeout=60) == 0
+    assert witness.exists()
 
 
 def test_a_worker_without_a_secret_refuses_to_serve(monkeypatch, capsys):

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from tests import contrast
 from tests.viewer.study import Reader, label, wait_until
 
 pytestmark = [pytest.mark.usefixtures("slicer"), pytest.mark.timeout(900)]
@@ -204,6 +205,56 @@ def test_tab_reaches_every_control_and_shows_where_it_is(new_reader):
                 unseen.append((kind, name))
         assert unseen == []
         assert reader.page.evaluate(_LEFT_OUT) == []
+
+
+def test_a_list_is_opened_chosen_from_and_left_by_keyboard(new_reader):
+    reader = new_reader("doris")
+    reader.next_case()
+    reader.key("7")
+    field = reader.page.get_by_role("combobox", name="Smoothing")
+    field.focus()
+    choice = reader.page.get_by_role("option", name="opening")
+    reader.key("ArrowDown")
+    choice.wait_for()
+    reader.key("ArrowDown", "Enter")
+    reader.until("s.smoothing === 'opening'")
+    choice.wait_for(state="hidden")
+    field.focus()
+    reader.key("ArrowDown")
+    choice.wait_for()
+    reader.key("Escape")
+    choice.wait_for(state="hidden")
+
+
+def test_every_text_of_the_page_can_be_read(new_reader):
+    reader = new_reader("doro")
+    reader.next_case()
+    page, faint = reader.page, {}
+    assert page.evaluate(contrast.FAINT, 21), "white on black is the only pair that has 21"
+    for tool in ("1", "2", "4", "5", "6", "7"):
+        reader.key(tool)
+        page.locator(f".fr-tools [aria-pressed=true][title$='({tool})']").wait_for()
+        faint[tool] = page.evaluate(contrast.FAINT, contrast.TEXT)
+    for key, button in (("h", "Close"), ("k", "Skip"), ("x", "Exclude")):
+        reader.key(key)
+        page.locator(".v-dialog").get_by_role("button", name=button, exact=True).wait_for()
+        if key == "x":
+            page.get_by_label("Reason (needed)").first.fill("motion")
+        time.sleep(0.5)  # a dialog fades in
+        faint[key] = page.evaluate(contrast.FAINT, contrast.TEXT)
+        reader.key("Escape")
+        page.locator(".v-dialog").wait_for(state="hidden")
+    assert {where: texts for where, texts in faint.items() if texts} == {}
+
+
+def test_over_what_was_drawn_no_outline_is_laid_and_a_sentence_says_so(new_reader):
+    reader = new_reader("emma")
+    reader.next_case(hidden=True)
+    reader.key("2", "b", "Space")
+    reader.until("s.can_undo")
+    reader.key("p")
+    reader.until("!s.hidden && s.has_overlay && s.can_undo")
+    assert "What you drew stays" in reader.state("message")
 
 
 def test_a_hidden_pre_segmentation_comes_when_it_is_asked_for(new_reader):

@@ -171,6 +171,23 @@ def test_the_overlay_is_a_thresholded_foreground_up_to_ln_two(scene, case):
     assert not view.get_foreground_volume_id()
 
 
+def test_the_most_uncertain_voxels_are_no_holes_in_the_overlay(scene, case, write):
+    """An even choice, ln 2, is kept as the next float16, which is more than ln 2."""
+    import dataclasses
+
+    from fair_strategy.viewer.volumes import voxels
+
+    stored = np.float32(np.float16(np.log(2)))
+    assert stored > np.log(2)
+    files, _, matrix = case()
+    even = write("even.nii.gz", np.full(SHAPE, stored), matrix)
+    scene.open(dataclasses.replace(files, entropy=even), LABELS)
+    node = scene.overlay.node
+    assert voxels(node.GetImageData()).max() == stored
+    display = node.GetDisplayNode()
+    assert display.GetLowerThreshold() <= stored <= display.GetUpperThreshold()
+
+
 def test_how_the_overlay_is_shown_holds_for_the_next_case(scene, case):
     from fair_strategy.viewer.overlay import Look
 

@@ -17,6 +17,8 @@
     if (!(target instanceof Element)) return false;
     // The login has gone by now; its field may keep the focus for a moment.
     if (target.closest(".fr-login")) return false;
+    // A list that stands open: arrows, Enter and Escape are what it is used by.
+    if (target.closest("[role=listbox], [role=option]")) return !key.startsWith("Ctrl+");
     if (target.closest("input:not([type=range]):not([type=checkbox]), textarea, [contenteditable]"))
       return !key.startsWith("Ctrl+Enter");
     if (target.closest("[role=slider]")) return key.startsWith("Arrow") || key.startsWith("Page");

@@ -20,7 +20,8 @@ class Panel:
         layout.addWidget(self._hand_back())
         self.message = _text(layout)
         self.problem = _text(layout)
-        self.problem.setStyleSheet("color: #b3261e; font-weight: bold")
+        # Slicer's own ground is light or dark: red letters would not be read on both.
+        self.problem.setStyleSheet("color: #ffffff; background: #b3261e; font-weight: bold")
         self.beside = qt.QPushButton("Keep beside other modules")
         self.beside.toolTip = "Show this panel in a window of its own, next to MONAI Label"
         self.beside.checkable = True

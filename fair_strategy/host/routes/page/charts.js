@@ -142,7 +142,10 @@ export function counts(groups) {
     y: groups.map((g) => g.subgroup), x: groups.map((g) => g[place] ?? 0),
     text: groups.map((g) => (g[place] ? `${g[place]}` : "")), textposition: "inside", insidetextanchor: "middle",
     insidetextfont: { color: colour(place === "pool" ? "--ink" : "--on-accent") },
-    marker: { color: colour(`--${place}`), pattern: { shape: { labelled: "", pool: "", excluded: "/" }[place] } },
+    marker: {
+      color: colour(`--${place}`), pattern: { shape: { labelled: "", pool: "", excluded: "/" }[place] },
+      line: { color: colour("--strong-line"), width: 1 }, // the fill of the pool is pale on the card
+    },
     hovertemplate: `%{x} ${place}<extra>%{y}</extra>`,
   }));
   const layout = {
