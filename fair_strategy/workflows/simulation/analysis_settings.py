@@ -69,7 +69,7 @@ def in_order(names: Any) -> list[str]:
 
 
 def _roles(runs: pd.DataFrame, headline: str | None) -> dict[str, str]:
-    """Role -> the arm of that name, or else the first one of that strategy."""
+    """Role -> the arm of that name, or else the plainest of that strategy: the shortest name."""
     one_each = runs.drop_duplicates("arm")
     strategies = dict(zip(one_each.arm, one_each.strategy, strict=True))
     roles = {}
@@ -79,7 +79,7 @@ def _roles(runs: pd.DataFrame, headline: str | None) -> dict[str, str]:
             continue
         arms = [arm for arm in in_order(strategies) if strategies[arm] == name]
         if name in strategies or arms:
-            roles[role] = name if name in strategies else arms[0]
+            roles[role] = name if name in strategies else min(arms, key=len)
     return roles
 
 
