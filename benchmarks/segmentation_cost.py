@@ -34,6 +34,7 @@ from fair_strategy.learning.inference import Prediction, half, predict
 from fair_strategy.metrics.overlap import dice
 from fair_strategy.store.predictions import pack
 from fair_strategy.workflows.assessment import assess
+from fair_strategy.workflows.threads import keep_numpy_to_one_thread
 
 SHIPPED = Path("apps/fair_caudate/model/pretrained.pt")
 SEED = 9300
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--without-sliding", action="store_true")
     parser.add_argument("--out", type=Path, help="page whose table is replaced")
     given = parser.parse_args()
+    keep_numpy_to_one_thread()  # as wherever the application loads a model
     model = load_model(given.model)
     with tempfile.TemporaryDirectory() as passing:
         work = given.work or Path(passing)
