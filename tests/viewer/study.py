@@ -129,7 +129,8 @@ class Reader:
         """Take the next scan; its name. Whatever is hidden is asked for, or looked for."""
         for _ in range(6):
             self.key("n")
-            self.until("s.has_case && !s.busy")
+            self.until("(s.has_case || s.nothing_left) && !s.busy")
+            assert not self.state("nothing_left"), "no scan is left for this reader"
             if not hidden:
                 self.key("p")
                 self.until("!s.hidden && !s.busy")
