@@ -82,6 +82,7 @@ def one_scene(slicer: None) -> Iterator[object]:
         view.update_size(200, 200)
     yield scene
     scene.clear()
+    scene.app.io_manager.cache_dir.cleanup()  # left to the end, it warns, and a warning is an error
 
 
 @pytest.fixture
