@@ -136,6 +136,9 @@ def _is_loopback(host: str) -> bool:
 
 async def _enter(request: web.Request) -> web.StreamResponse:
     """A session: the one that this browser had, if its page is closed; else a new one."""
+    if request.headers.get("Sec-Fetch-Dest", "document") != "document":
+        # A foreign page could take every place by pictures or frames with this address.
+        raise web.HTTPForbidden(text="open this address in a tab of its own")
     pool = request.app[POOL]
     session = _session_of_before(request)
     if session is None:

@@ -37,7 +37,7 @@ def build(server: Any, page: "ReviewPage", layouts: "LayoutManager") -> None:
         _snackbar()
         with html.Div(classes="fr-login", v_show=("screen === 'login'",)):
             _login(page)
-        with html.Div(classes="fr", v_show=("screen === 'read'",)):
+        with html.Div(classes=("['fr', busy ? 'fr-busy' : '']",), v_show=("screen === 'read'",)):
             _bar(page)
             side_panel(page)
             with html.Div(classes="fr-views"):

@@ -4,6 +4,7 @@ The scene belongs to the thread of the event loop; what waits for the server run
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fair_strategy.viewer.client import (
     Progress,
     RefusedError,
     ReviewClient,
+    ServerUnreachableError,
     Why,
 )
 from fair_strategy.viewer.drafts import Drafts
@@ -194,7 +196,9 @@ class Reading:
         self.drafts.forget(case.id)
         self.scene.clear()
         self._forget()
-        await self.refresh_progress()
+        # What was asked for is done: a count that does not come must not tell the reader otherwise.
+        with suppress(ServerUnreachableError, RefusedError):
+            await self.refresh_progress()
 
     async def _open(self, case: Case) -> None:
         for old in self._folder.glob("*"):

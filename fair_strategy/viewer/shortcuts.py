@@ -5,12 +5,17 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Shortcut:
-    """A key, such as `Ctrl+z` or `]`, what it does, and the words for it."""
+    """A key, such as `Ctrl+z` or `]`, what it does, and the words for it.
+
+    Attributes:
+        draws: it changes the mask; it does nothing while the page is busy.
+    """
 
     key: str
     action: str
     text: str
     group: str
+    draws: bool = False
 
 
 SHORTCUTS = (
@@ -36,12 +41,12 @@ SHORTCUTS = (
     Shortcut("+", "brush_larger", "larger brush", "Tools"),
     Shortcut("-", "brush_smaller", "smaller brush", "Tools"),
     Shortcut("b", "toggle_sphere", "flat or round brush", "Tools"),
-    Shortcut("Space", "stamp", "brush, or corner of a cut, at the cross-hair", "Tools"),
-    Shortcut("Enter", "cut", "scissors: cut along the corners", "Tools"),
+    Shortcut("Space", "stamp", "brush, or corner of a cut, at the cross-hair", "Tools", draws=True),
+    Shortcut("Enter", "cut", "scissors: cut along the corners", "Tools", draws=True),
     Shortcut("Backspace", "corner_back", "scissors: take back a corner", "Tools"),
     Shortcut("Escape", "forget_line", "scissors: drop the line", "Tools"),
-    Shortcut("Ctrl+z", "undo", "undo", "Tools"),
-    Shortcut("Ctrl+y", "redo", "redo", "Tools"),
+    Shortcut("Ctrl+z", "undo", "undo", "Tools", draws=True),
+    Shortcut("Ctrl+y", "redo", "redo", "Tools", draws=True),
     Shortcut("v", "next_view", "choose the next view", "Views"),
     Shortcut("ArrowLeft", "left", "cross-hair left", "Views"),
     Shortcut("ArrowRight", "right", "cross-hair right", "Views"),

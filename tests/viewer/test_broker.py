@@ -58,6 +58,19 @@ async def until(condition: Callable[[], bool], *, within_s: float = 60.0) -> Non
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("wanted", ["image", "iframe", "empty"])
+def test_a_picture_of_a_foreign_page_takes_no_place(tmp_path, wanted):
+    pool = Pool(settings(tmp_path, most=1, spare=0))
+
+    async def check(address: str) -> None:
+        async with aiohttp.ClientSession(headers={"Sec-Fetch-Dest": wanted}) as browser:
+            answer = await answered(browser, address, allow_redirects=False)
+        assert answer.status == 403
+        assert (len(pool), pool.taken) == (0, 0)
+
+    with_broker(pool, check)
+
+
 def test_requests_at_once_never_start_more_processes_than_there_are_places(tmp_path):
     pool = Pool(settings(tmp_path, most=2, spare=2))
     seen = []

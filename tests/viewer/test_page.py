@@ -1,5 +1,7 @@
 """The review page in a real browser, at a real server: what a reader does in a day."""
 
+import os
+import signal
 import time
 
 import numpy as np
@@ -118,6 +120,25 @@ def test_what_is_typed_arrives_before_what_uses_it(new_reader):
     reader.until("s.screen === 'read'")
     assert reader.state("memory.name") == "ada again"  # who the process says is logged in
     reader.page.evaluate("() => window.trame.client.endBusy()")
+
+
+def test_nothing_is_drawn_while_a_mask_is_handed_in(server, new_reader):
+    reader = new_reader("bruno")
+    case = reader.next_case()
+    reader.key("2", "b", "+", "+", "+", "+")
+    reader.until("s.tool === 'paint' && s.sphere")
+    os.kill(server.process.pid, signal.SIGSTOP)  # it takes the mask, and answers later
+    try:
+        reader.key("Control+Enter")
+        reader.until("s.busy")
+        reader.stroke(0)
+        reader.key("Space")
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+    reader.until(f"s.has_case && !s.busy && s.case_name !== '{case}'")
+    time.sleep(2.0)
+    assert not reader.state("can_undo"), "it was drawn into the next scan"
+    assert np.array_equal(label(server, case, "final"), label(server, case, "original"))
 
 
 def test_a_second_browser_gets_another_case_and_its_own_scene(new_reader):

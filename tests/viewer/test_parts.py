@@ -1,6 +1,9 @@
 """The small parts of the page: keys, sentences, attributes, drafts, the command's refusals."""
 
+import asyncio
 import stat
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -10,6 +13,7 @@ from typer.testing import CliRunner
 
 from fair_strategy.cli.main import app
 from fair_strategy.viewer.client import (
+    Case,
     Progress,
     RefusedError,
     ReviewClient,
@@ -34,8 +38,6 @@ def test_no_key_does_two_things():
 
 
 def test_every_key_does_something_and_every_tool_has_one(scene, tmp_path):
-    import asyncio
-
     from trame.app import get_server
 
     from fair_strategy.viewer.page import ReviewPage
@@ -110,29 +112,56 @@ def test_a_draft_waits_here_while_the_server_is_away(tmp_path):
     client.close()
 
 
-def test_a_refusal_is_the_servers_own_sentence(tmp_path):
+class Answering(BaseHTTPRequestHandler):
+    """POST is taken; GET is refused."""
+
+    def do_GET(self) -> None:
+        self.answer(422, b'{"detail": "sub-01: a colleague is working on it"}')
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200, b"{}")
+
+    def answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def answering():
     """A real server of the standard library, since what counts is what comes over the wire."""
-    import http.server
-    import threading
-
-    class Refusing(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(422)
-            self.end_headers()
-            self.wfile.write(b'{"detail": "sub-01: a colleague is working on it"}')
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Refusing) as server:
-        thread = threading.Thread(target=server.handle_request)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        client = ReviewClient(f"http://127.0.0.1:{server.server_port}", "anna")
-        with pytest.raises(RefusedError, match="a colleague is working on it") as refused:
-            client.why("sub-01")
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
         thread.join()
-        client.close()
+
+
+def test_a_refusal_is_the_servers_own_sentence(answering):
+    client = ReviewClient(answering, "anna")
+    with pytest.raises(RefusedError, match="a colleague is working on it") as refused:
+        client.why("sub-01")
+    client.close()
     assert refused.value.status == 422
+
+
+def test_what_is_done_is_not_undone_by_a_count_that_does_not_come(scene, answering, tmp_path):
+    from fair_strategy.viewer.drafts import Drafts
+    from fair_strategy.viewer.reading import Reading
+
+    reading = Reading(scene, url=answering, folder=tmp_path, rescue=tmp_path / "rescue")
+    reading.client = ReviewClient(answering, "anna")
+    reading.drafts = Drafts(reading.client, tmp_path / "rescue")
+    reading.case, reading.progress = Case("sub-01"), Progress(3, 4, 1)
+    assert asyncio.run(reading.skip("another time")) == "sub-01"
+    assert reading.case is None
+    assert reading.progress == Progress(3, 4, 1)
+    reading.client.close()
 
 
 # ---------------------------------------------------------------- the command

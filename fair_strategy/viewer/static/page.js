@@ -37,6 +37,8 @@
     if (!found) return;
     event.preventDefault();
     event.stopImmediatePropagation();
+    // What waits for a submission is done afterwards: it would be drawn into the next scan.
+    if (found.draws && state.get("busy")) return;
     if (event.repeat && !/^(Arrow|Page|[[\],.+-])/.test(key)) return;
     trame().trigger("key", [found.action, state.get("case_name")]);
   };
