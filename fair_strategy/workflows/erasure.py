@@ -98,12 +98,21 @@ def finish_erasure(study: Study) -> Erasure | None:
     """End an erasure that was cut off; what it was, or None if there was none.
 
     For whoever holds the study.
+
+    Raises:
+        StudyError: if what is to go cannot be read; nothing is removed then.
     """
+    file = study.state_dir / BEGUN
     try:
-        told = json.loads((study.state_dir / BEGUN).read_text(encoding="utf-8"))
+        told = json.loads(file.read_text(encoding="utf-8"))
+        begun = Erasure(**{**told, "erased": Erased(**told["erased"])})
     except FileNotFoundError:
         return None
-    begun = Erasure(**{**told, "erased": Erased(**told["erased"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise StudyError(
+            f"{file}: expected an erasure that was cut off, this is none; remove it, and erase the "
+            "person again"
+        ) from error
     _carry_out(study, begun)
     log.warning("an erasure that was cut off was ended")
     return begun

@@ -13,12 +13,13 @@ from fair_strategy.store import archive, cases, scores
 from fair_strategy.store.database import backup
 from fair_strategy.store.recovery import backups
 from fair_strategy.store.scores import ModelRecord
-from fair_strategy.workflows.desk import entropy_volume, original, submit
+from fair_strategy.workflows.desk import submit
 from fair_strategy.workflows.erasure import BEGUN, erase_subject
 from fair_strategy.workflows.intake import place_of_mask, prepare
 from fair_strategy.workflows.overview.counts import counts
 from fair_strategy.workflows.replacing import KEPT
 from fair_strategy.workflows.scoring import score_study
+from fair_strategy.workflows.showing import entropy_volume, original
 from fair_strategy.workflows.study import StudyError, open_study
 from tests.helpers import AFFINE, blob, write_cohort
 from tests.killing import killed_at_every_step
@@ -169,6 +170,15 @@ def test_killed_at_any_step_it_is_ended_by_the_next_call(labelled):
         assert cases.case(labelled.store, "sub-01_T1w").present
         assert len(backups(labelled.state_dir)) == 1
     assert steps > 20
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"subject_id": "sub-00"}', "\x00\xff"])
+def test_what_is_no_erasure_removes_nothing_and_is_said(labelled, content):
+    (labelled.state_dir / BEGUN).write_text(content, encoding="latin-1")
+    before = naming(labelled, PERSON)
+    with pytest.raises(StudyError, match="cut off"):
+        erase_subject(labelled, PERSON)
+    assert naming(labelled, PERSON) == before
 
 
 def test_what_a_kill_left_is_ended_by_the_erasure_of_another_person(labelled):
