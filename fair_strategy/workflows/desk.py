@@ -24,13 +24,7 @@ from fair_strategy.workflows.intake import checked_mask, place_of_mask, store_ma
 from fair_strategy.workflows.planning import ALWAYS_MADE, plan_is_stale, refusal
 from fair_strategy.workflows.replacing import replacing
 from fair_strategy.workflows.rounds import due
-from fair_strategy.workflows.showing import (  # noqa: F401 - found here by callers
-    entropy_volume,
-    markups,
-    original,
-    segmentation,
-    shown_model,
-)
+from fair_strategy.workflows.showing import shown_model
 from fair_strategy.workflows.study import Study, StudyError
 
 NAMES_NEEDED = (

@@ -101,7 +101,6 @@ def image_path(study: Study, record: CaseRecord) -> Path:
 
     Of a PACS it stays for `keeping.GRACE_S` at least: read it now, and ask again for the next time.
 
-
     Raises:
         ArchiveUnavailable: the PACS does not send it now.
         VolumeError: what the PACS sends is no volume; the case is then marked unreadable.

@@ -245,6 +245,11 @@ def font() -> str:
     return subprocess.run(asked, capture_output=True, text=True, check=True).stdout
 
 
+def compare(shown: bytes, name: str, pytestconfig, tmp_path: Path) -> None:
+    write = pytestconfig.getoption("--new-pictures")
+    pictures.check(shown, PICTURES / name, tolerance=TOLERANCE, write=write, scratch=tmp_path)
+
+
 @pytest.mark.skipif(font() != FONT, reason=f"the pictures were drawn with {FONT}, here: {font()!r}")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("chart", ["dice", "counts"])
@@ -254,13 +259,7 @@ def test_a_chart_looks_as_it_did(watched, server, pytestconfig, tmp_path, scheme
     page.wait_for_selector(f"#{chart}-chart .main-svg")
     drawn = page.locator(f"#{chart}-chart")
     shown = drawn.screenshot(animations="disabled")
-    pictures.check(
-        shown,
-        PICTURES / f"{chart}-{scheme}.png",
-        tolerance=TOLERANCE,
-        write=pytestconfig.getoption("--new-pictures"),
-        scratch=tmp_path,
-    )
+    compare(shown, f"{chart}-{scheme}.png", pytestconfig, tmp_path)
     # A subgroup that is drawn in another colour is seen.
     marks = page.locator(f"#{chart}-chart .trace").first.locator("path")
     marks.evaluate_all("(all) => all.forEach((p) => { p.style.fill = p.style.stroke = '#7a7a7a' })")
@@ -311,13 +310,7 @@ def test_the_table_of_agreement_looks_as_it_did(
     page = opened(watched, read_twice)
     drawn = page.locator("#agreement-table")
     shown = drawn.screenshot(animations="disabled")
-    pictures.check(
-        shown,
-        PICTURES / f"agreement-{scheme}.png",
-        tolerance=TOLERANCE,
-        write=pytestconfig.getoption("--new-pictures"),
-        scratch=tmp_path,
-    )
+    compare(shown, f"agreement-{scheme}.png", pytestconfig, tmp_path)
 
 
 def test_on_a_narrow_screen_nothing_runs_out_of_the_page(watched, server):

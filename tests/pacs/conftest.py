@@ -24,6 +24,12 @@ TOLD = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def moments(monkeypatch) -> None:
+    """An archive that does not answer is asked again in a moment."""
+    monkeypatch.setattr("fair_strategy.data.dicom.archive.WAITS_S", (0.01, 0.01))
+
+
 @pytest.fixture(scope="session")
 def shared_orthanc(tmp_path_factory) -> Iterator[archives.Orthanc]:
     if archives.command() is None or archives.plugin() is None:

@@ -11,7 +11,7 @@ from fair_strategy.config import StudySettings
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.dicom.participants import known_subjects
 from fair_strategy.store import cases
-from fair_strategy.workflows import desk
+from fair_strategy.workflows import desk, showing
 from fair_strategy.workflows.drafts import save_draft
 from fair_strategy.workflows.erasure import erase_subject
 from fair_strategy.workflows.intake import prepare, refresh
@@ -25,12 +25,8 @@ from tests.killing import killed_at_every_step
 from tests.pacs.conftest import scan_series
 from tests.pacs.test_study import earlier_segmentation, reader_mask
 
+pytestmark = pytest.mark.usefixtures("moments")
 PERSON, OTHER = "H-0001", "H-0002"
-
-
-@pytest.fixture(autouse=True)
-def moments(monkeypatch):
-    monkeypatch.setattr("fair_strategy.data.dicom.archive.WAITS_S", (0.01, 0.01))
 
 
 @pytest.fixture
@@ -74,7 +70,7 @@ def work_on(study, tmp_path):
         mask, _ = reader_mask(study, record, tmp_path)
         save_draft(study, record.case_id, "bert", mask)
         desk.submit(study, record.case_id, mask, client_id="anna")
-        desk.entropy_volume(study, record.case_id)
+        showing.entropy_volume(study, record.case_id)
     assert send_labels(study) == 2
     of = [record.subject_id for record in cases.cases(study.store)]
     return {PERSON: max(of, key=of.count), OTHER: min(of, key=of.count)}

@@ -31,8 +31,7 @@ COUNT = 4
 
 
 @pytest.fixture(autouse=True)
-def moments(monkeypatch):
-    monkeypatch.setattr("fair_strategy.data.dicom.archive.WAITS_S", (0.01, 0.01))
+def no_grace(moments, monkeypatch):
     monkeypatch.setattr(keeping, "GRACE_S", 0.0)
 
 

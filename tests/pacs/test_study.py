@@ -28,10 +28,7 @@ from tests.app import cohorts
 from tests.pacs.conftest import AFFINE, TOLD, scan_series, stored_scan
 from tests.pacs.dicom_files import Series, slices
 
-
-@pytest.fixture(autouse=True)
-def moments(monkeypatch):
-    monkeypatch.setattr("fair_strategy.data.dicom.archive.WAITS_S", (0.01, 0.01))
+pytestmark = pytest.mark.usefixtures("moments")
 
 
 @pytest.fixture

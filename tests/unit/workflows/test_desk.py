@@ -10,18 +10,11 @@ from fair_strategy.data.volumes import VolumeError, read_image, read_mask, write
 from fair_strategy.store import cases, plans
 from fair_strategy.store.errors import UnknownCaseError
 from fair_strategy.workflows import review
-from fair_strategy.workflows.desk import (
-    SHARED_CLIENT,
-    entropy_volume,
-    markups,
-    next_case,
-    original,
-    segmentation,
-    submit,
-)
+from fair_strategy.workflows.desk import SHARED_CLIENT, next_case, submit
 from fair_strategy.workflows.performance import compare_labels, study_performance
 from fair_strategy.workflows.planning import make_plans
 from fair_strategy.workflows.scoring import score_study
+from fair_strategy.workflows.showing import entropy_volume, markups, original, segmentation
 from tests.helpers import AFFINE, SHAPE, blob
 from tests.unit.workflows.readers import assert_no_field_tells_the_group
 

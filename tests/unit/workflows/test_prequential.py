@@ -7,11 +7,12 @@ from fair_strategy.data.volumes import write_mask
 from fair_strategy.store import cases, plans, scores
 from fair_strategy.store.predictions import prune
 from fair_strategy.workflows import review
-from fair_strategy.workflows.desk import segmentation, submit
+from fair_strategy.workflows.desk import submit
 from fair_strategy.workflows.double_reading import settle_all
 from fair_strategy.workflows.performance import compare_labels, estimator_comparisons
 from fair_strategy.workflows.rounds import train_round
 from fair_strategy.workflows.scoring import score_study
+from fair_strategy.workflows.showing import segmentation
 from tests.helpers import AFFINE, blob
 from tests.unit.workflows.readers import ready, submit_own, take, with_readers
 

@@ -8,11 +8,12 @@ import pytest
 from fair_strategy.data.volumes import read_image, read_mask
 from fair_strategy.store import UnknownCaseError, cases, plans, scores
 from fair_strategy.workflows import review
-from fair_strategy.workflows.desk import next_case, original, segmentation, submit
+from fair_strategy.workflows.desk import next_case, submit
 from fair_strategy.workflows.intake import refresh
 from fair_strategy.workflows.performance import compare_labels, study_performance
 from fair_strategy.workflows.planning import make_plans
 from fair_strategy.workflows.rounds import labels_since_model, training_cases
+from fair_strategy.workflows.showing import original, segmentation
 from fair_strategy.workflows.study import StudyError
 from tests.helpers import AFFINE, SHAPE, blob, write_cohort
 from tests.unit.workflows.readers import (

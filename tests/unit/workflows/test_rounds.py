@@ -8,12 +8,13 @@ from fair_strategy.data.volumes import write_mask
 from fair_strategy.learning.objectives import ObjectiveSettings
 from fair_strategy.store import cases, plans, scores
 from fair_strategy.workflows import models
-from fair_strategy.workflows.desk import next_case, original, pending_work, submit
+from fair_strategy.workflows.desk import next_case, pending_work, submit
 from fair_strategy.workflows.intake import freeze_validation, prepare
 from fair_strategy.workflows.performance import compare_labels, study_performance
 from fair_strategy.workflows.planning import make_plans, plan_is_stale, weights_of
 from fair_strategy.workflows.rounds import train_round, training_cases, training_settings
 from fair_strategy.workflows.scoring import score_study
+from fair_strategy.workflows.showing import original
 from fair_strategy.workflows.study import StudyError
 from tests.helpers import AFFINE, blob
 
