@@ -78,7 +78,7 @@ def analyse(tables: Tables, *, headline: str | None = None) -> Analysis:
     Args:
         tables: as `read_tables` gives them; runs may be unfinished or missing.
         headline: the arm that the reading is about; by default `weighted_entropy`, or else the
-            first arm of that strategy.
+            plainest arm of that strategy, which has the shortest name.
     Raises:
         ValueError: if the headline arm is not in the tables, or (TableError) no arm is.
     """

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,19 @@ def draw_figures(analysis: Analysis, rounds: pd.DataFrame, folder: Path) -> list
     """
     draw: tuple[Callable[..., Drawn], ...] = (_gap, _dice, _final, _equity, _composition)
     starts = in_order({start for _, start in analysis.settings()})
+    analysis, rounds = replace(analysis, measures=_ended(analysis.measures)), _ended(rounds)
     with style():
         return [make(analysis, rounds, start, folder) for start in starts for make in draw]
+
+
+def _ended(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the runs that reached the last round of their setting.
+
+    With the others a curve would be the mean of other seeds at its beginning than at its end.
+    """
+    setting = ["bias", "start"]
+    reached = table.groupby([*setting, "arm", "seed"])["round"].transform("max")
+    return table[reached == table.groupby(setting)["round"].transform("max")]
 
 
 def _gap(analysis: Analysis, rounds: pd.DataFrame, start: str, folder: Path) -> Drawn:

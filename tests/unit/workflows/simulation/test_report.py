@@ -87,6 +87,37 @@ def test_every_figure_is_there_twice_and_linked_from_the_markdown_page(out, writ
         assert head.startswith(signature), path.name
 
 
+def test_a_run_that_has_not_ended_is_in_no_curve(out, tmp_path):
+    tables = made(rounds=2, n_test=10, seeds=4, arms=("weighted_entropy", "entropy", "random"))
+    started = {
+        name: table[~((table.arm == "weighted_entropy") & (table.seed == 3) & (table["round"] > 0))]
+        if "round" in table
+        else table
+        for name, table in tables.items()
+    }
+    without = {
+        name: table[~((table.arm == "weighted_entropy") & (table.seed == 3))]
+        for name, table in tables.items()
+    }
+    drawn = [
+        (write(tmp_path / str(n), t), write_report(tmp_path / str(n)))[1].figures
+        for n, t in enumerate((started, without))
+    ]
+    for one, other in zip(*drawn, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+
+
+def test_where_several_arms_have_the_main_strategy_the_plainest_is_read(tmp_path):
+    tables = made(rounds=2, n_test=10, seeds=2, arms=("weighted_entropy", "entropy"))
+    for name, table in tables.items():
+        if "arm" in table:
+            main = table[table.arm == "weighted_entropy"]
+            named = [main.assign(arm=arm) for arm in ("a_variant_of_weighted", "weighted_brain")]
+            tables[name] = pd.concat([table.drop(main.index), *named], ignore_index=True)
+    found = write_report(write(tmp_path, tables))
+    assert {row["arm"] for row in found.headline} == {"weighted_brain"}
+
+
 def test_three_subgroups_are_told_and_what_comes_from_tables_is_text_and_not_markup(tmp_path):
     tables = made(biases=("strong",), rounds=1, n_test=4, seeds=2, arms=("entropy", "random"))
     name = "<script>x</script>|"
