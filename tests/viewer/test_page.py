@@ -210,13 +210,17 @@ _LEFT_OUT = """() => [...document.querySelectorAll(
   .map((part) => part.outerHTML.slice(0, 200))"""
 
 
+def chosen(page, tool: str) -> None:
+    """Wait until the page shows a tool as taken up, and no longer the one before."""
+    page.locator(f".fr-tools [aria-pressed=true][title$='({tool})']").wait_for()
+
+
 def test_tab_reaches_every_control_and_shows_where_it_is(new_reader):
     reader = new_reader("dana")
     reader.next_case()
     for tool in ("1", "2", "4", "5", "6", "7"):
         reader.key(tool)
-        chosen = reader.page.locator(".fr-tools [aria-pressed=true]")
-        chosen.wait_for()
+        chosen(reader.page, tool)
         reader.page.evaluate("() => document.activeElement.blur()")
         unseen = []
         for _ in range(60):
@@ -265,7 +269,7 @@ def test_every_text_of_the_page_can_be_read(new_reader):
     assert page.evaluate(contrast.FAINT, 21), "white on black is the only pair that has 21"
     for tool in ("1", "2", "4", "5", "6", "7"):
         reader.key(tool)
-        page.locator(f".fr-tools [aria-pressed=true][title$='({tool})']").wait_for()
+        chosen(page, tool)
         faint[tool] = stays_faint(page)
     for key, button in (("h", "Close"), ("k", "Skip"), ("x", "Exclude")):
         reader.key(key)
