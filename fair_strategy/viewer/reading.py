@@ -172,8 +172,8 @@ class Reading:
         """Show the pre-segmentation of a scan that is read without it; the server records it.
 
         Returns:
-            A sentence where the outline is left out, since it would replace what was drawn; else
-            empty.
+            A sentence where the outline only lies beside what was drawn, which it would replace;
+            else empty.
         """
         case, client = self._held(), self._client()
         if not self.hidden:
@@ -186,6 +186,8 @@ class Reading:
         if label is not None and untouched:
             self.scene.take(label)
             self._saved_edits = self.scene.edits  # nothing of the reader's own yet
+        elif label is not None:
+            self.scene.lay_beside(label)
         self.scene.show_entropy(entropy)
         self.hidden = False
         return "" if label is None or untouched else wording.OWN_STAYS

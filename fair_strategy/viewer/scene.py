@@ -35,6 +35,8 @@ COLOURS = (
     (0.20, 0.85, 0.95), (1.00, 0.75, 0.20), (0.55, 0.90, 0.40), (0.95, 0.50, 0.80),
 )  # fmt: skip
 """Of the segments, in turn: none of them occurs in the overlay's dark red to yellow."""
+BESIDE = (1.0, 1.0, 1.0)
+"""Colour of an outline that lies beside what is edited."""
 
 UNDO_STEPS = 20
 _PERCENTILES = (1.0, 99.7)
@@ -68,6 +70,7 @@ class ReviewScene:
         self.grid: Grid | None = None
         self.volume: vtkMRMLScalarVolumeNode | None = None
         self.segmentation: vtkMRMLSegmentationNode | None = None
+        self.beside: vtkMRMLSegmentationNode | None = None
         self.overlay: Overlay | None = None
         self.values: dict[str, int] = {}
         self.edits = 0
@@ -213,6 +216,25 @@ class ReviewScene:
         editor.active_segmentation.trigger_modified()
         self.undo.clear()
 
+    def lay_beside(self, path: Path) -> None:
+        """Show the labels of a file as a thin line in the slices, to look at only.
+
+        Raises:
+            VolumeError: unreadable, or not on the scan's grid.
+        """
+        grid, editor = self._case()
+        mask = (read_labels_on(path, grid) != 0).astype(np.uint8)
+        node = self.beside = editor.create_empty_segmentation_node()
+        node.SetReferenceImageGeometryParameterFromVolumeNode(self.volume)
+        segment_id = node.GetSegmentation().AddEmptySegment("", "beside", list(BESIDE))
+        vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(
+            oriented(mask, grid), node, segment_id
+        )
+        display = node.GetDisplayNode()
+        display.SetVisibility2DFill(False)
+        display.SetVisibility3D(False)
+        display.SetSliceIntersectionThickness(1)
+
     def middle_of_mask(self) -> tuple[float, float, float] | None:
         """The centre of what is labelled (RAS, mm); None where nothing is."""
         grid, _ = self._case()
@@ -234,9 +256,10 @@ class ReviewScene:
             self.overlay.apply(look)
 
     def show_mask(self, shown: bool) -> None:
-        """Show or hide the mask; it is edited all the same."""
-        if self.segmentation is not None:
-            self.segmentation.GetDisplayNode().SetVisibility(shown)
+        """Show or hide the mask, and what lies beside it; it is edited all the same."""
+        for node in (self.segmentation, self.beside):
+            if node is not None:
+                node.GetDisplayNode().SetVisibility(shown)
 
     def window(self) -> tuple[float, float]:
         """The intensities shown as black and as white."""

@@ -10,8 +10,8 @@ HIDDEN = (
 )
 
 OWN_STAYS = (
-    "What you drew stays: the model's outline would replace it, and is not shown. "
-    "Its uncertainty is."
+    "What you drew stays, and is what you submit. The model's outline lies beside it as a thin "
+    "white line."
 )
 
 

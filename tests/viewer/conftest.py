@@ -1,5 +1,6 @@
 """What the tests of the review page share; each is skipped, with a reason, where it cannot run."""
 
+import asyncio
 import functools
 import importlib.util
 import shutil
@@ -87,10 +88,12 @@ def one_scene(slicer: None) -> Iterator[object]:
 
 @pytest.fixture
 def scene(one_scene):
-    """An empty scene."""
-    one_scene.clear()
-    yield one_scene
-    one_scene.clear()
+    """An empty scene, with an event loop: the threshold tool blinks by a task of its own."""
+    with asyncio.Runner() as runner:
+        runner.get_loop()
+        one_scene.clear()
+        yield one_scene
+        one_scene.clear()
 
 
 @pytest.fixture

@@ -282,7 +282,7 @@ def test_every_text_of_the_page_can_be_read(new_reader):
     assert {where: texts for where, texts in faint.items() if texts} == {}
 
 
-def test_over_what_was_drawn_no_outline_is_laid_and_a_sentence_says_so(new_reader):
+def test_beside_what_was_drawn_the_outline_lies_as_a_line_and_a_sentence_says_so(new_reader):
     reader = new_reader("emma")
     reader.next_case(hidden=True)
     reader.key("2", "b", "Space")

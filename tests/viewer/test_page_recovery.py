@@ -5,9 +5,12 @@ import signal
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
+from fair_strategy.data.volumes import read_labels
 from tests.app import serving
+from tests.viewer.conftest import give_back
 from tests.viewer.study import STUDY, Reader, ReviewServer, label, review_page, wait_until
 
 pytestmark = [pytest.mark.usefixtures("slicer"), pytest.mark.timeout(900)]
@@ -162,3 +165,30 @@ def test_a_page_in_which_nothing_is_done_ends_and_its_draft_is_found(server, bro
         assert reader.state("case_name") == case
         assert reader.state("saved") == "draft restored"
         context.close()
+
+
+def test_what_was_done_just_before_the_page_is_stopped_is_kept(server, browser, tmp_path):
+    from fair_strategy.viewer.client import ReviewClient
+
+    drafts = ReviewClient(server.url, "klara")
+    (tmp_path / "drafts").mkdir()
+
+    def kept(case: str) -> int:
+        draft = drafts.draft(case, tmp_path / "drafts")
+        assert draft is not None
+        return np.count_nonzero(read_labels(draft).array)
+
+    with review_page(tmp_path, server.url, "--readers", "1", "--spare", "0") as review:
+        context = browser.new_context()
+        reader = Reader(context.new_page())
+        reader.enter(review.url, "klara")
+        case = reader.next_case()
+        reader.key("2", "b", "+", "Space")
+        reader.until("s.saved === 'draft saved'")
+        drawn = kept(case)
+        reader.key("Control+z")
+        reader.until("s.can_redo")
+        context.close()
+    # The page was stopped before the next draft was due.
+    assert kept(case) < drawn
+    give_back(server, {"klara"})

@@ -85,6 +85,25 @@ def test_a_mask_on_another_grid_is_refused_and_the_case_of_before_stays(scene, c
     assert scene.labels().any()
 
 
+def test_an_outline_beside_is_seen_and_never_handed_in(scene, case, write, tmp_path):
+    files, mask, matrix = case("LAS", oblique=True)
+    model = write("model.nii.gz", np.roll(mask, 6, axis=0), matrix)
+    scene.open(files, LABELS)
+    scene.jump(scene.middle_of_mask())
+    view = scene.app.view_manager.get_view("Red")
+    edits, alone = scene.edits, drawn_by(view)
+    scene.lay_beside(model)
+    together = drawn_by(view)
+    assert (together != alone).any(), "nothing of it is seen"
+    scene.show_mask(False)
+    assert (drawn_by(view) != together).any()
+    scene.show_mask(True)
+    assert scene.edits == edits
+    assert np.array_equal(read_labels(scene.export(tmp_path / "out.nii.gz")).array, mask)
+    scene.open(case()[0], LABELS)
+    assert scene.beside is None
+
+
 def test_volume_is_that_of_the_labelled_voxels(scene, case):
     files, mask, _ = case(oblique=True)
     scene.open(files, LABELS)
@@ -132,12 +151,11 @@ def test_letters_agree_with_what_is_drawn(scene, write):
     assert edges["top" if y > 0 else "bottom"] == "A"
 
 
-def centre_of_light(view) -> tuple[float, float]:
-    """Where a view is bright, from its middle: to the right, and up."""
+def drawn_by(view) -> np.ndarray:
+    """What a view draws, (height, width, 3), its lowest row first."""
     from vtkmodules.util.numpy_support import vtk_to_numpy
     from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter
 
-    view.fit_view_to_content()
     view.render_window().Render()
     picture = vtkWindowToImageFilter()
     picture.SetInput(view.render_window())
@@ -145,8 +163,16 @@ def centre_of_light(view) -> tuple[float, float]:
     picture.Update()
     image = picture.GetOutput()
     width, height, _ = image.GetDimensions()
-    values = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)
-    bright = np.argwhere(values[:, :, :3].min(axis=2) > 150)
+    scalars = vtk_to_numpy(image.GetPointData().GetScalars())
+    return scalars.reshape(height, width, -1)[:, :, :3].copy()
+
+
+def centre_of_light(view) -> tuple[float, float]:
+    """Where a view is bright, from its middle: to the right, and up."""
+    view.fit_view_to_content()
+    values = drawn_by(view)
+    height, width, _ = values.shape
+    bright = np.argwhere(values.min(axis=2) > 150)
     assert len(bright) > 50, "nothing bright was drawn"
     row, column = bright.mean(axis=0)
     return float(column - width / 2), float(row - height / 2)
