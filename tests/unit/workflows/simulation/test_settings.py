@@ -107,7 +107,7 @@ def test_a_runs_digest_changes_with_its_own_settings_and_not_with_other_arms(tmp
     assert digest(training={**TINY["training"], "steps": 4}) != plain
 
 
-@pytest.mark.parametrize("name", ["tiny", "small", "development", "full"])
+@pytest.mark.parametrize("name", ["tiny", "small", "confirmation", "development", "full"])
 def test_the_committed_configurations_are_valid(name):
     simulation = read_simulation(CONFIGURATIONS / f"{name}.yaml")
     assert runs(simulation)
@@ -116,7 +116,7 @@ def test_the_committed_configurations_are_valid(name):
 def test_development_and_final_runs_share_no_scan():
     found = [
         read_simulation(CONFIGURATIONS / f"{name}.yaml").cohort
-        for name in ("development", "small", "full")
+        for name in ("development", "small", "confirmation", "full")
     ]
     seeds = [seed for cohort in found for seed in (cohort.pool_seed, cohort.test_seed)]
     assert len(set(seeds)) == len(seeds)
