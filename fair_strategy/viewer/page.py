@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).with_name("static")
 AUTOSAVE_S = 4.0
+SAVED = "draft saved"
 LEASE_SHARE = 0.25
 """A lease is renewed after this share of its time."""
 
@@ -53,6 +54,7 @@ class ReviewPage:
         layouts = add_views(server, reading.scene)
         self.display = Display(server, reading)
         self.editing = Editing(server, reading)
+        self.reading.scene.undo.index_changed.connect(self._edited)
         self.actions = self._all_actions()
         server.trigger("key")(self._on_key)
         panels.build(server, self, layouts)
@@ -288,6 +290,10 @@ class ReviewPage:
             with suppress(ServerUnreachableError, RefusedError):  # it is kept here then
                 await self.reading.save_draft()
 
+    def _edited(self, *_: Any) -> None:
+        if self.state.saved == SAVED and self.reading.unsaved:
+            self.state.saved = ""  # not all of it any more
+
     async def _autosave(self) -> None:
         while True:
             await asyncio.sleep(AUTOSAVE_S)
@@ -296,7 +302,7 @@ class ReviewPage:
             async with self._lock:
                 try:
                     if await self.reading.save_draft():
-                        self._set(saved="draft saved")
+                        self._set(saved=SAVED)
                 except ServerUnreachableError:
                     self._set(saved="server away: draft kept here, trying again")
                 except (RefusedError, ReadingError) as error:

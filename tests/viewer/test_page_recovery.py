@@ -187,7 +187,7 @@ def test_what_was_done_just_before_the_page_is_stopped_is_kept(server, browser, 
         reader.until("s.saved === 'draft saved'")
         drawn = kept(case)
         reader.key("Control+z")
-        reader.until("s.can_redo")
+        reader.until("s.can_redo && s.saved === ''")
         context.close()
     # The page was stopped before the next draft was due.
     assert kept(case) < drawn
