@@ -8,16 +8,14 @@ window or two anyway, the window slides over the content.
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
-from torch import nn
 
 from fair_strategy.acquisition.entropy import binary_entropy, mutual_information
 from fair_strategy.data.grids import Shape
@@ -37,14 +35,13 @@ from fair_strategy.learning.grids import (
 from fair_strategy.learning.localisation import (
     Location,
     Overview,
-    foreground,
     heaviest,
     locate,
     overview,
     overview_multiple,
 )
-from fair_strategy.learning.network import stochastic_copy
 from fair_strategy.learning.transforms import normalise
+from fair_strategy.learning.windows import filled, foreground_maps, window_maps
 
 Route = Literal["localised", "sliding"]
 Box = tuple[slice, slice, slice]
@@ -53,12 +50,8 @@ MINIMUM_TRUST = 0.5
 # Of the structure in its window: the smallest caudate measures about 800 mm3, and localisers that
 # were right erred by up to 14 mm.
 LEAST_MM3, FARTHEST_MM = 400.0, 22.0
-OVERLAP = 0.5
 FEW_WINDOWS = 2
 COARSE_MM = 4.0
-_PASSES_AT_ONCE = 4
-# Dropout draws from torch's global generator, which threads share.
-_ONE_STOCHASTIC_RUN = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,39 +109,112 @@ def predict(model: Model, volume: Volume, *, passes: int = 1, seed: int = 0) -> 
     """
     if passes < 1:
         raise ValueError(f"passes: expected at least 1, got {passes}")
-    if volume.array.ndim != 3:
-        raise ValueError(f"expected a volume with 3 axes, got shape {volume.array.shape}")
-    affine = np.asarray(volume.affine, dtype=np.float64)
     with torch.inference_mode():
-        seen = overview(
-            volume.array,
-            affine,
-            spacing_mm=model.localiser_spacing_mm,
-            multiple=overview_multiple(model.localiser_arguments),
-            device=model.device,
-        )
-        location, route = _route(model, seen)
+        sought = _sought(model, volume)
+        found = _segmented(model, *_region(model, sought), passes, seed)
+        return _finished(model, sought, found, passes, seed)
 
-        def segmented(route: Route) -> tuple[Grid, list[torch.Tensor], NDArray[np.float32] | None]:
-            grid = snapped(_segmented_grid(model, seen, location, route), affine)
-            # A field of view that ends in tissue is drawn out: a black wall beside the structure
-            # costs 0.1 of Dice. Brain-extracted scans end in zeros anyway.
-            region = draw(volume.array, affine, grid, outside="border", device=model.device)
-            with collected_features() as collected:
-                return grid, _passes(model, region, passes, seed), mean_features(collected)
 
-        grid, maps, features = segmented(route)
-        if route == "localised" and not _shows_structure(maps, model.spacing_mm):
-            route = "sliding"
-            grid, maps, features = segmented(route)
-        found = _in_own_grid(maps, grid, volume, seen, model.window, (location.trust, route))
-        return replace(found, features=features)
+def predict_together(model: Model, volumes: Sequence[Volume]) -> list[Prediction]:
+    """One deterministic pass over several scans: what is one window goes through as one batch.
+
+    As `predict` up to rounding, since a batch of another size is summed in another order.
+
+    Args:
+        volumes: see predict; they may differ in grid.
+    Raises:
+        ValueError: if an array has not three axes.
+    """
+    with torch.inference_mode():
+        sought = [_sought(model, volume) for volume in volumes]
+        regions = [_region(model, scan) for scan in sought]
+        found = _batch(model, regions)
+        return [
+            _finished(model, scan, found.get(n) or _segmented(model, *regions[n], 1, 0), 1, 0)
+            for n, scan in enumerate(sought)
+        ]
 
 
 def half(array: NDArray[np.float32]) -> NDArray[np.float16]:
     """The array in half precision: numpy takes 300 times as long where values are tiny."""
     converted: NDArray[np.float16] = torch.from_numpy(array).half().numpy()
     return converted
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sought:
+    """A scan in which the structure was looked for."""
+
+    volume: Volume
+    affine: NDArray[np.float64]
+    seen: Overview
+    location: Location
+    route: Route
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Segmented:
+    """A region of a scan: foreground probability (1, I, J, K) once a pass, and features."""
+
+    grid: Grid
+    maps: list[torch.Tensor]
+    features: NDArray[np.float32] | None
+
+
+def _sought(model: Model, volume: Volume) -> _Sought:
+    if volume.array.ndim != 3:
+        raise ValueError(f"expected a volume with 3 axes, got shape {volume.array.shape}")
+    affine = np.asarray(volume.affine, dtype=np.float64)
+    seen = overview(
+        volume.array,
+        affine,
+        spacing_mm=model.localiser_spacing_mm,
+        multiple=overview_multiple(model.localiser_arguments),
+        device=model.device,
+    )
+    return _Sought(volume, affine, seen, *_route(model, seen))
+
+
+def _region(model: Model, scan: _Sought) -> tuple[Grid, torch.Tensor]:
+    """What of a scan is segmented, (1, I, J, K) at the model's spacing."""
+    grid = _segmented_grid(model, scan.seen, scan.location, scan.route)
+    grid = snapped(grid, scan.affine)
+    # A field of view that ends in tissue is drawn out: a black wall beside the structure
+    # costs 0.1 of Dice. Brain-extracted scans end in zeros anyway.
+    return grid, draw(scan.volume.array, scan.affine, grid, outside="border", device=model.device)
+
+
+def _segmented(
+    model: Model, grid: Grid, region: torch.Tensor, passes: int, seed: int
+) -> _Segmented:
+    with collected_features() as collected:
+        return _Segmented(
+            grid, foreground_maps(model, region, passes=passes, seed=seed), mean_features(collected)
+        )
+
+
+def _batch(model: Model, regions: Sequence[tuple[Grid, torch.Tensor]]) -> dict[int, _Segmented]:
+    """Those regions that are one window with something in it, by their place."""
+    windows = {
+        n: window
+        for n, (_, region) in enumerate(regions)
+        if tuple(region.shape[1:]) == model.window and filled(window := normalise(region)[None])
+    }
+    if not windows:
+        return {}
+    with collected_features() as collected:
+        maps = window_maps(model.network, torch.cat(list(windows.values())))
+    return {
+        n: _Segmented(regions[n][0], [maps[row]], mean_features([c[row, None] for c in collected]))
+        for row, n in enumerate(windows)
+    }
+
+
+def _finished(model: Model, scan: _Sought, found: _Segmented, passes: int, seed: int) -> Prediction:
+    if scan.route == "localised" and not _shows_structure(found.maps, model.spacing_mm):
+        scan = replace(scan, route="sliding")
+        found = _segmented(model, *_region(model, scan), passes, seed)
+    return _in_own_grid(found, scan, model.window)
 
 
 def _route(model: Model, seen: Overview) -> tuple[Location, Route]:
@@ -191,72 +257,11 @@ def _segmented_grid(model: Model, seen: Overview, location: Location, route: Rou
     return covering_grid(seen.low_mm, seen.high_mm, model.spacing_mm)
 
 
-def _passes(model: Model, region: torch.Tensor, passes: int, seed: int) -> list[torch.Tensor]:
-    """Foreground probability (1, I, J, K) of the region, once a pass."""
-    run = _one_window if tuple(region.shape[1:]) == model.window else _slide
-    if passes == 1:
-        return run(model, model.network, region, 1)
-    network = stochastic_copy(model.network)
-    devices = [model.device] if model.device.type == "cuda" else []
-    with _ONE_STOCHASTIC_RUN, torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        return run(model, network, region, passes)
-
-
-def _one_window(
-    model: Model, network: nn.Module, region: torch.Tensor, passes: int
-) -> list[torch.Tensor]:
-    window = normalise(region)
-    maps: list[torch.Tensor] = []
-    while len(maps) < passes:
-        count = min(_PASSES_AT_ONCE, passes - len(maps))
-        maps.extend(_foreground(network, window.expand(count, -1, -1, -1, -1)))
-    return maps
-
-
-def _slide(
-    model: Model, network: nn.Module, region: torch.Tensor, passes: int
-) -> list[torch.Tensor]:
-    def predictor(windows: torch.Tensor) -> torch.Tensor:
-        return _foreground(network, torch.stack([normalise(w) for w in windows]))
-
-    return [
-        sliding_window_inference(
-            region[None],
-            roi_size=model.window,
-            sw_batch_size=_PASSES_AT_ONCE,
-            predictor=predictor,
-            overlap=OVERLAP,
-            mode="gaussian",
-            padding_mode="replicate",
-        )[0]
-        for _ in range(passes)
-    ]
-
-
-def _foreground(network: nn.Module, windows: torch.Tensor) -> torch.Tensor:
-    """(N, 1, I, J, K) probability of the foreground; 0 where a (normalised) window is all 0."""
-    filled = windows.flatten(1).amax(dim=1) > 0
-    if filled.all():
-        return foreground(network(windows))
-    probability = torch.zeros_like(windows)
-    if filled.any():
-        probability[filled] = foreground(network(windows[filled]))
-    return probability
-
-
-def _in_own_grid(
-    maps: list[torch.Tensor],
-    grid: Grid,
-    volume: Volume,
-    seen: Overview,
-    window: Shape,
-    found: tuple[float, Route],
-) -> Prediction:
-    i, j, k = volume.array.shape
-    affine = np.asarray(volume.affine, dtype=np.float64)
-    box = box_around(_kept(maps, grid, window).corners_mm, (i, j, k), affine)
-    own = box_grid(box, affine)
+def _in_own_grid(found: _Segmented, scan: _Sought, window: Shape) -> Prediction:
+    i, j, k = scan.volume.array.shape
+    maps, grid = found.maps, found.grid
+    box = box_around(_kept(maps, grid, window).corners_mm, (i, j, k), scan.affine)
+    own = box_grid(box, scan.affine)
     drawn = [resample(m, grid.affine, own)[0].clamp(0, 1).cpu().numpy() for m in maps]
     probability, information = drawn[0], None
     if len(drawn) > 1:
@@ -264,14 +269,15 @@ def _in_own_grid(
         information = mutual_information(_two_classes(np.stack(drawn))).astype(np.float32)
     return Prediction(
         shape=(i, j, k),
-        affine=affine,
+        affine=scan.affine,
         box=box,
         probability=probability,
         entropy=binary_entropy(probability),
         mutual_information=information,
-        route=found[1],
-        trust=found[0],
-        head_centre_mm=seen.head_centre_mm,
+        route=scan.route,
+        trust=scan.location.trust,
+        head_centre_mm=scan.seen.head_centre_mm,
+        features=found.features,
     )
 
 

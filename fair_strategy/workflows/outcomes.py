@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fair_strategy.config import StudySettings
 from fair_strategy.data.grids import VolumeError
 from fair_strategy.data.volumes import Volume, read_image
 from fair_strategy.learning.checkpoint import Model
-from fair_strategy.learning.inference import Prediction, half, predict
+from fair_strategy.learning.inference import Prediction, half, predict, predict_together
 from fair_strategy.store import predictions, scores
 from fair_strategy.store.predictions import StoredPrediction
 from fair_strategy.store.scores import ScoreRecord
@@ -65,22 +66,56 @@ def predict_volume(
         ) from error
 
 
+def predict_volumes(
+    model: Model, named: Sequence[tuple[str, Volume]], settings: StudySettings
+) -> list[Prediction | VolumeError]:
+    """The same for several volumes with their names, in one batch where that is one pass each.
+
+    What a batch cannot take, be it for one of its volumes or for all together, is tried one by one.
+    """
+    if len(named) > 1 and settings.passes == 1:
+        with suppress(MemoryError, RuntimeError, ValueError):
+            return [*predict_together(model, [volume for _, volume in named])]
+    return [_prediction_or_error(model, volume, settings, name) for name, volume in named]
+
+
+def _prediction_or_error(
+    model: Model, volume: Volume, settings: StudySettings, name: str
+) -> Prediction | VolumeError:
+    try:
+        return predict_volume(model, volume, settings, name=name)
+    except VolumeError as error:
+        return error
+
+
 def outcome_of(
     model: Model, volume: Volume, settings: StudySettings, key: tuple[str, str]
 ) -> Outcome:
-    """Predict and assess.
+    """Predict and reduce.
 
     Args:
         key: case_id and fingerprint.
     Raises:
         VolumeError: if the network cannot take the volume.
     """
+    return reduced(model, predict_volume(model, volume, settings, name=key[0]), settings, key)
+
+
+def reduced(
+    model: Model, prediction: Prediction, settings: StudySettings, key: tuple[str, str]
+) -> Outcome:
+    """What is kept of a prediction.
+
+    Args:
+        key: case_id and fingerprint.
+    Raises:
+        VolumeError: if it does not fit into the memory.
+    """
     try:
-        prediction = predict_volume(model, volume, settings, name=key[0])
         assessment = assess(prediction, settings)
         stored = _stored(key, model.checksum, prediction, assessment)
     except MemoryError as error:
-        raise VolumeError(f"{key[0]}: {_TOO_LARGE}, shape {volume.array.shape}") from error
+        raise VolumeError(f"{key[0]}: {_TOO_LARGE}, shape {prediction.shape}") from error
     return Outcome(stored, assessment, prediction.features)
 
 

@@ -5,9 +5,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain, islice, takewhile
+from itertools import chain, takewhile
 
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.grids import VolumeError
@@ -20,6 +20,15 @@ from fair_strategy.workflows.attempts import DEATHS, Attempts, reason
 from fair_strategy.workflows.executors import Killed, Workers, as_finished
 from fair_strategy.workflows.models import ModelFile, current_model, current_model_file
 from fair_strategy.workflows.outcomes import Outcome, keep, outcome_of, predict_work, read_scan
+from fair_strategy.workflows.pipeline import (
+    ONE_BY_ONE,
+    Found,
+    Pace,
+    Reading,
+    outcomes,
+    pace_on,
+    read_ahead,
+)
 from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import Study, StudyError
 from fair_strategy.workflows.work import Work
@@ -32,9 +41,6 @@ _WRITTEN_BEHIND = 16
 
 # One volume at a time: two forward passes side by side would double the memory, not the speed.
 _one_forward_pass = threading.Lock()
-
-Found = tuple[CaseRecord, Outcome | str | ArchiveUnavailable]
-"""A scan and its outcome; or why it has none, for good or for now."""
 
 
 @dataclass
@@ -157,26 +163,22 @@ def _here(
                 attempts.begin(record)
                 yield record
 
-    def alone() -> Iterator[tuple[CaseRecord, Future[Volume]]]:
+    def alone() -> Iterator[Reading]:
         for record in takewhile(lambda _: not stop(), suspects):
             deaths = attempts.deaths(record)
             attempts.begin(record)
             if deaths >= DEATHS:
                 yield record, _refused(reason(record, deaths))
             else:
-                yield from _read_ahead(study, [record])
+                yield from read_ahead(study, [record], ONE_BY_ONE)
 
+    def computed(readings: Iterable[Reading], pace: Pace) -> Iterator[Found]:
+        return outcomes(model, readings, study.settings, pace)
+
+    pace = pace_on(model.device)
     try:
-        for record, reading in chain(_read_ahead(study, trusted()), alone()):
-            try:
-                key = (record.case_id, record.fingerprint)
-                outcome: Outcome | str | ArchiveUnavailable = outcome_of(
-                    model, reading.result(), study.settings, key
-                )
-            except ArchiveUnavailable as error:
-                outcome = error
-            except VolumeError as error:
-                outcome = str(error)
+        together = computed(read_ahead(study, trusted(), pace), pace)
+        for record, outcome in chain(together, computed(alone(), ONE_BY_ONE)):
             attempts.end(record)
             yield record, outcome
     finally:
@@ -243,25 +245,3 @@ def _labelled_first(study: Study, case_ids: list[str]) -> list[CaseRecord]:
     records = [c for c in cases.cases(study.store) if c.case_id in wanted]
     # The weights come from labelled cases: scored first, a plan made early is already fair.
     return sorted(records, key=lambda c: (c.case_id not in labelled, c.case_id))
-
-
-def _read_ahead(
-    study: Study, records: Iterable[CaseRecord]
-) -> Iterator[tuple[CaseRecord, Future[Volume]]]:
-    """Read the next volume while this one is in the network."""
-    waiting = iter(records)
-    with ThreadPoolExecutor(max_workers=1) as reader:
-
-        def following() -> list[tuple[CaseRecord, Future[Volume]]]:
-            return [(r, reader.submit(_fetch_and_read, study, r)) for r in islice(waiting, 1)]
-
-        ahead = following()
-        while ahead:
-            record, reading = ahead.pop()
-            wait([reading])
-            ahead = following()
-            yield record, reading
-
-
-def _fetch_and_read(study: Study, record: CaseRecord) -> Volume:
-    return read_scan(image_path(study, record))

@@ -11,7 +11,7 @@ from torch import nn
 from fair_strategy.acquisition.entropy import mutual_information, predictive_entropy
 from fair_strategy.data.volumes import Volume
 from fair_strategy.learning import inference
-from fair_strategy.learning.inference import predict
+from fair_strategy.learning.inference import predict, predict_together
 from fair_strategy.learning.localisation import Location, locate, overview
 
 from .conftest import blob, tiny_model
@@ -92,6 +92,35 @@ def test_a_trusted_place_gets_one_window():
     assert prediction.trust >= 0.5
     assert all(s.stop - s.start <= 25 for s in prediction.box)
     assert np.array_equal(whole_mask(prediction), label.array > 0)
+
+
+def test_scans_of_one_batch_come_out_as_each_one_alone():
+    one_window = [blob(seed=n, radius=4.0 + n, affine=turned(9.0 * n))[0] for n in range(3)]
+    found = blob(shape=(60, 50, 40), centre=(44, 12, 20), radius=8)[0]
+    lost = Volume(np.concatenate([one_window[0].array[8:12]] * 20), one_window[0].affine)
+    scans = [one_window[0], lost, found, *one_window[1:]]
+    model = bright(localiser=True)
+    alone = [predict(model, scan) for scan in scans]
+    together = predict_together(model, scans)
+    assert [p.route for p in together] == [p.route for p in alone]
+    assert {p.route for p in together} == {"sliding", "localised"}
+    for ours, expected in zip(together, alone, strict=True):
+        assert (ours.box, ours.trust) == (expected.box, expected.trust)
+        np.testing.assert_allclose(ours.probability, expected.probability, atol=1e-5)
+
+
+def test_one_batch_is_one_forward_pass_and_each_scan_keeps_its_own_features():
+    model = tiny_model(window=(24, 24, 24))
+    scans = [blob(seed=n, radius=3.0 + n)[0] for n in range(3)]
+    empty = Volume(np.zeros((20, 20, 20), np.float32), np.eye(4))
+    calls = []
+    model.network.register_forward_hook(lambda *a: calls.append(len(a[2])))
+    together = predict_together(model, [scans[0], empty, *scans[1:]])
+    assert calls == [3]
+    assert together[1].features is None
+    assert not together[1].whole_mask().any()
+    for ours, scan in zip([together[0], *together[2:]], scans, strict=True):
+        np.testing.assert_allclose(ours.features, predict(model, scan).features, atol=1e-5)
 
 
 @pytest.mark.parametrize("away_mm", [40.0, 19.0])
@@ -192,7 +221,7 @@ def test_passes_are_repeatable_and_their_spread_is_the_mutual_information():
 def test_mutual_information_agrees_with_the_definition(monkeypatch):
     image, _ = blob()
     drawn = [torch.rand(1, 24, 24, 24, generator=torch.Generator().manual_seed(s)) for s in (0, 1)]
-    monkeypatch.setattr("fair_strategy.learning.inference._passes", lambda *_: drawn)
+    monkeypatch.setattr("fair_strategy.learning.inference.foreground_maps", lambda *_, **__: drawn)
     prediction = predict(bright(), image, passes=2)
     p = np.stack([d[0, 2:22, 2:22, 2:22].numpy() for d in drawn]).astype(np.float64)
     expected = mutual_information(np.stack([1 - p, p], axis=1))

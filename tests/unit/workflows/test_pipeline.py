@@ -1,0 +1,130 @@
+"""Scans that go through the network in batches, as on a GPU: here on a CPU, at the same pace."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fair_strategy.learning.inference import predict_together
+from fair_strategy.store import predictions, scores
+from fair_strategy.workflows import outcomes, scoring
+from fair_strategy.workflows.intake import refresh
+from fair_strategy.workflows.models import current_model
+from fair_strategy.workflows.pipeline import ONE_BY_ONE, Pace, pace_on
+from fair_strategy.workflows.scoring import score_study
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Scoring in batches of three; how many volumes went into each."""
+    sizes: list[int] = []
+
+    def counted(model, volumes):
+        sizes.append(len(volumes))
+        return predict_together(model, volumes)
+
+    monkeypatch.setattr(scoring, "pace_on", lambda _: Pace(batch=3, threads=2))
+    monkeypatch.setattr(outcomes, "predict_together", counted)
+    return sizes
+
+
+def entropies(study):
+    found = scores.scores(study.store, current_model(study).checksum, study.settings_hash)
+    return {case_id: score.entropies for case_id, score in found.items()}
+
+
+def kept_features(study):
+    return scores.features(study.store, current_model(study).checksum, study.settings_hash)
+
+
+def test_batches_score_as_one_by_one_does(make_study, monkeypatch, batches):
+    study = make_study("AABBABA")
+    assert score_study(study).scored == 7
+    assert batches == [3, 3]  # the last one is alone
+    together, features = entropies(study), kept_features(study)
+    monkeypatch.setattr(scoring, "pace_on", lambda _: ONE_BY_ONE)
+    study = make_study("AABBABA")  # the files are new: all is done again
+    assert score_study(study).scored == 7
+    assert batches == [3, 3]
+    assert list(together) == list(entropies(study))
+    for case_id, values in entropies(study).items():
+        assert together[case_id] == pytest.approx(values, rel=1e-4)
+    for case_id, values in kept_features(study).items():
+        np.testing.assert_allclose(features[case_id], values, rtol=2e-3)
+
+
+def test_a_broken_file_costs_its_batch_nothing(make_study, batches):
+    study = make_study("AABB")
+    broken = study.images_dir / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:200])
+    refresh(study)
+    report = score_study(study)
+    assert report.scored == 3
+    assert list(report.unreadable) == ["sub-02_T1w"]
+
+
+def test_what_a_batch_cannot_take_is_tried_one_by_one(make_study, monkeypatch, batches):
+    study = make_study("AAB")
+    real, asked = outcomes.predict, []
+
+    def full(*_):
+        raise torch.OutOfMemoryError("the batch does not fit")
+
+    def too_large_at_first(*arguments, **options):
+        asked.append(None)
+        if len(asked) == 1:
+            raise torch.OutOfMemoryError("this one does not fit either")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(outcomes, "predict_together", full)
+    monkeypatch.setattr(outcomes, "predict", too_large_at_first)
+    report = score_study(study)
+    assert report.scored == 2
+    assert "does not fit either" in report.unreadable["sub-01_T1w"]
+
+
+def test_a_run_that_is_stopped_loses_nothing_of_what_was_begun(make_study, batches):
+    study = make_study("AABBABA")
+    asked: list[None] = []
+
+    def stop():
+        asked.append(None)
+        return len(asked) > 4
+
+    first = score_study(study, stop=stop).scored
+    assert first == 4
+    assert len(entropies(study)) == 4
+    assert score_study(study).scored == 3
+
+
+def test_dropout_passes_are_a_batch_of_their_own(make_study, batches):
+    study = make_study("AAB", passes=2)
+    assert score_study(study).scored == 3
+    assert batches == []
+    assert all("mutual_information" in values for values in entropies(study).values())
+
+
+def test_predictions_of_a_batch_are_kept_like_any(make_study, batches):
+    study = make_study("AAB")
+    score_study(study)
+    model = current_model(study).checksum
+    for case_id, score in scores.scores(study.store, model, study.settings_hash).items():
+        stored = predictions.read_prediction(study.state_dir, model, case_id, score.fingerprint)
+        assert np.count_nonzero(stored.mask) > 0
+
+
+def test_a_cpu_takes_one_scan_at_a_time_and_a_gpu_several():
+    assert pace_on(torch.device("cpu")).batch == 1
+    assert pace_on(torch.device("cuda")).batch > 1
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_batches_score_as_a_cpu_does(make_study):
+    study = make_study("AABBABA")
+    score_study(study)
+    expected = entropies(study)
+    study = replace(make_study("AABBABA"), device="cuda")
+    assert score_study(study).scored == 7
+    for case_id, values in entropies(study).items():
+        assert values == pytest.approx(expected[case_id], rel=0.05)  # half precision
