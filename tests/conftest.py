@@ -1,7 +1,9 @@
 """What every test gets: no writing into the user's folders, one thread, a seeded generator."""
 
+import atexit
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,31 @@ import pytest
 # Before torch or NumPy start their pools: tiny arrays are slower on many threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+_status = int(pytest.ExitCode.INTERNAL_ERROR)
+
+
+def _leave() -> None:
+    """End with pytest's status before the interpreter takes its modules apart.
+
+    ITK 5.4, which MONAI Label imports, crashes there once a process has done as much as this one
+    (the capsule of `_ITKPyBasePython` makes an object of a type that is gone): it ended by signal
+    11 with every test passed. All other exit handlers have run before this one.
+    """
+    if "itk" in sys.modules and not hasattr(sys, "last_type"):  # an error of pytest has its own
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_status)
+
+
+atexit.register(_leave)  # first in, last out
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Keep the status for the very end."""
+    global _status
+    _status = int(exitstatus)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
