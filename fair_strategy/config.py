@@ -197,6 +197,11 @@ class HostSettings(_Settings):
     max_upload_mb: int = Field(
         default=2048, ge=1, description="an upload may have so many MiB, a request without a file 1"
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="where networks run: auto trains on every GPU, or on the CPU without one, and "
+        "predicts on the CPU; cuda does both on one GPU, where scans are scored in batches",
+    )
     enable_background: bool = Field(default=True, description="score, compare and train by itself")
     pacs_timeout_s: float = Field(
         default=20.0, gt=0, le=600, description="the longest silence of a PACS, in seconds"

@@ -1,5 +1,6 @@
 """``fair-strategy score``: every entropy variant of every scan of a folder, as a table."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,9 +9,11 @@ import typer
 from fair_strategy.cli.options import (
     AgeBins,
     AsJson,
+    Device,
     SensitiveFeature,
     Settings,
     answer,
+    chosen_device,
     fail,
     study_settings,
     tracked,
@@ -41,6 +44,9 @@ def score(
             "default: this process",
         ),
     ] = None,
+    device: Annotated[
+        Device, typer.Option(help="cuda: on a GPU, in half precision; auto: there if there is one")
+    ] = Device.cpu,
     as_json: AsJson = False,
 ) -> None:
     """Score every scan: entropies (nats), predicted volume, plausibility, model checksum.
@@ -56,7 +62,7 @@ def score(
     if not images.is_dir():
         fail(f"{images}: expected a folder of scans", code=2)
     cohort = _cohort(images, participants, settings)
-    found = model_file(model)
+    found = replace(model_file(model), device=chosen_device(device))
     with workers(cluster) as given, tracked("scoring") as progress:
         report = score_folder(
             images, cohort, found, settings, out, workers=given, progress=progress

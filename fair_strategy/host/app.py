@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from fastapi import HTTPException
 from monailabel.config import settings as monailabel_settings
 from monailabel.interfaces.tasks.infer_v2 import InferTask
@@ -69,6 +70,17 @@ def forget_token() -> None:
         os.environ["MONAI_LABEL_APP_CONF"] = json.dumps(left)
 
 
+def chosen_device(name: str) -> str | None:
+    """The device of a study for the option `device`.
+
+    Raises:
+        SettingsError: for a GPU that torch cannot use here.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device: expected auto or cpu, since torch sees no GPU here, got cuda")
+    return None if name == "auto" else name
+
+
 class FairAppMixin(_Base):
     """Fair active learning on one study; put it before MONAILabelApp among the bases.
 
@@ -89,6 +101,7 @@ class FairAppMixin(_Base):
             self.study_settings, self.host_settings = parse_conf(
                 conf or {}, ignore=ADDED_BY_MONAI_LABEL
             )
+            self._device = chosen_device(self.host_settings.device)
         except SettingsError as error:
             log.error("--conf: %s", error)
             raise
@@ -123,6 +136,7 @@ class FairAppMixin(_Base):
             shipped_model=Path(self.app_dir) / "model" / "pretrained.pt",
             pacs_timeout_s=self.host_settings.pacs_timeout_s,
             pacs_keep_gb=self.host_settings.pacs_keep_gb,
+            device=self._device,
         )
         if served and self.study.settings != self.study_settings:
             raise ServerRunning(

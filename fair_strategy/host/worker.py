@@ -93,6 +93,7 @@ def arguments_for(study: Study, verb: str) -> list[str]:
         *("--images", study.location),
         *("--state", str(study.state_dir)),
         *("--model", str(study.shipped_model)),
+        *(("--device", study.device) if study.device else ()),
         *(("--pacs-timeout", str(study.pacs.timeout_s)) if study.pacs else ()),
         *(("--pacs-keep-gb", str(study.pacs.keep_gb)) if study.pacs else ()),
     ]
@@ -109,6 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--images", required=True, help="a folder, or the address of a PACS")
     for name in ("--state", "--model"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--device", help="see Study")
     parser.add_argument("--pacs-timeout", type=float, default=20.0)
     parser.add_argument("--pacs-keep-gb", type=float, default=0.0)
     parser.add_argument("--with-parent", action="store_true", help="end when stdin is closed")
@@ -127,6 +129,7 @@ def main(argv: list[str] | None = None) -> None:
             shipped_model=given.model,
             pacs_timeout_s=given.pacs_timeout,
             pacs_keep_gb=given.pacs_keep_gb,
+            device=given.device,
         )
         done = work_of(given.verb)(study)
     except EXPECTED as error:

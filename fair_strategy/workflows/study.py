@@ -83,6 +83,7 @@ def open_study(
     shipped_model: Path,
     pacs_timeout_s: float = 20.0,
     pacs_keep_gb: float = 0.0,
+    device: str | None = None,
 ) -> Study:
     """The study of one image folder or PACS; opens only: it neither walks, scores nor downloads.
 
@@ -93,6 +94,7 @@ def open_study(
         shipped_model: checkpoint to start from.
         pacs_timeout_s: the longest silence of a PACS.
         pacs_keep_gb: fetched scans of a PACS that are kept on the disk; 0 for all.
+        device: see Study.
     Raises:
         StudyError: if `images` is neither a folder nor an address.
     """
@@ -113,6 +115,7 @@ def open_study(
         settings=settings,
         settings_version=version,
         store=store,
+        device=device,
         pacs=pacs,
     )
 

@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+import torch
 from fastapi import FastAPI, HTTPException
 from monailabel.endpoints import datastore as stock_datastore, infer as stock_infer
 
@@ -11,6 +12,7 @@ from fair_strategy.host.app import is_held
 from fair_strategy.host.guard import Guard
 from fair_strategy.host.routes import reader, review, work
 from fair_strategy.host.server import attach
+from fair_strategy.host.worker import arguments_for
 from fair_strategy.store import ServerRunning
 from fair_strategy.store.database import hold
 from fair_strategy.store.settings import current_settings
@@ -57,6 +59,20 @@ def test_whether_a_state_directory_is_held_can_be_asked_without_holding_it(tmp_p
 def test_an_unknown_option_is_an_error_that_lists_the_good_ones(root):
     with pytest.raises(SettingsError, match=r"'margin'.*margin_mm"):
         application(root, margin="4")
+
+
+def test_a_gpu_that_is_not_there_is_an_error_and_the_workers_get_the_device_of_the_study(
+    root, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match=r"device: expected auto or cpu.*got cuda"):
+        application(root, device="cuda")
+    study = application(root, device="cpu").study
+    assert study.device == "cpu"
+    assert arguments_for(study, "score")[-2:] == ["--device", "cpu"]
+    other = application(root, device="auto").study
+    assert other.device is None
+    assert "--device" not in arguments_for(other, "score")
 
 
 def test_the_subgroups_accuracy_that_slicer_shows_is_one_number_without_a_name(root):

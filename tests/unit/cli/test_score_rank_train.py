@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from fair_strategy.cli.main import app
@@ -95,6 +96,17 @@ def test_a_volume_that_the_network_cannot_hold_is_listed_and_the_rest_goes_on(
     assert "sub-02_T1w.nii.gz: " in unreadable["sub-02_T1w"]
     assert unreadable["sub-02_T1w"].endswith(str(error) or "MemoryError")
     assert [row["case_id"] for row in read_scores(out)] == ["sub-01_T1w", "sub-03_T1w"]
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_read(
+    images, model_file, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = score(images, model_file, tmp_path / "scores.tsv", "--device", "cuda")
+    assert result.exit_code == 2
+    assert not (tmp_path / "scores.tsv").exists()
+    auto = score(images, model_file, tmp_path / "scores.tsv", "--device", "auto")
+    assert auto.exit_code == 0
 
 
 def test_an_unreadable_volume_is_listed_and_the_exit_code_says_so(images, model_file, tmp_path):
