@@ -136,14 +136,13 @@ def report(found: Measured) -> str:
         middle, high = statistics.median(seconds), sorted(seconds)[int(0.95 * len(seconds))]
         lines.append(f"| {what} | {middle:.3f} | {high:.3f} | {len(seconds)} | {aim:.3f} |")
     memory = found.memory
-    quarter = max(len(memory) // 5, 1)
-    early, late = statistics.mean(memory[quarter : 2 * quarter]), statistics.mean(memory[-quarter:])
-    load = os.getloadavg()[1]
+    fifth = max(len(memory) // 5, 1)
+    means = [statistics.mean(memory[n * fifth : (n + 1) * fifth]) for n in range(5)]
     lines += [
         "",
-        f"Memory of the worker over {len(memory)} scans: {early:.0f} MiB in the second fifth, "
-        f"{late:.0f} MiB in the last ({late - early:+.0f}). {os.cpu_count()} cores; "
-        f"average load over five minutes {load:.1f}.",
+        f"Memory of the worker over {len(memory)} scans, by fifths of them: "
+        f"{', '.join(f'{mean:.0f}' for mean in means)} MiB. {os.cpu_count()} cores; "
+        f"average load over five minutes {os.getloadavg()[1]:.1f}.",
         "",
     ]
     return "\n".join(lines)

@@ -50,6 +50,7 @@ class Why:
     stale: bool = False
     note: str = ""
     hide_presegmentation: bool = False
+    revealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -302,7 +302,8 @@ class ReviewPage:
             async with self._lock:
                 try:
                     if await self.reading.save_draft():
-                        self._set(saved=SAVED)
+                        # Something may have been drawn while it was on its way.
+                        self._set(saved="" if self.reading.unsaved else SAVED)
                 except ServerUnreachableError:
                     self._set(saved="server away: draft kept here, trying again")
                 except (RefusedError, ReadingError) as error:

@@ -36,6 +36,8 @@ class _Fetched:
     why: Why
     peaks: Peaks
     recovered: bool
+    own: bool  # the mask is what the reader drew before
+    beside: Path | None  # the model's, where it is no longer hidden
 
 
 class Reading:
@@ -69,6 +71,7 @@ class Reading:
         self.peaks = Peaks()
         self.hidden = False
         self.recovered = False
+        self._own = False
         self._saved_edits = 0
 
     @property
@@ -182,7 +185,7 @@ class Reading:
         label = await asyncio.to_thread(client.label, case.id, "original", self._folder)
         entropy = await asyncio.to_thread(client.entropy, case.id, self._folder)
         self.peaks = await asyncio.to_thread(_peaks, client, case.id)
-        untouched = self.scene.edits == 0
+        untouched = self.scene.edits == 0 and not self._own
         if label is not None and untouched:
             self.scene.take(label)
             self._saved_edits = self.scene.edits  # nothing of the reader's own yet
@@ -210,7 +213,9 @@ class Reading:
         self._forget()
         self.case, self.why, self.peaks = case, fetched.why, fetched.peaks
         self.hidden = fetched.why.hide_presegmentation
-        self.recovered = fetched.recovered
+        self.recovered, self._own = fetched.recovered, fetched.own
+        if fetched.beside:
+            self.scene.lay_beside(fetched.beside)
         self._saved_edits = self.scene.edits
         self.tools.select(self.tools.tool)
 
@@ -222,15 +227,25 @@ class Reading:
             asyncio.to_thread(client.scan, case.id, folder),
             asyncio.to_thread(drafts.load, case.id, folder),
         )
+        own = draft
+        if draft is None and case.submitted:
+            own = await asyncio.to_thread(client.own_label, case.id, folder)
         # The entropy outlines what the model found: hidden together with it.
         hide = why.hide_presegmentation
+        wanted = why.revealed if own else not hide
         label, entropy, peaks = await asyncio.gather(
-            _nothing() if draft else asyncio.to_thread(_start, client, case, folder, hide),
+            asyncio.to_thread(client.label, case.id, "original", folder) if wanted else _nothing(),
             _nothing() if hide else asyncio.to_thread(client.entropy, case.id, folder),
             _nothing() if hide else asyncio.to_thread(_peaks, client, case.id),
         )
-        files = CaseFiles(scan, draft or label, entropy)
-        return _Fetched(files, why, peaks or Peaks(), recovered=draft is not None)
+        return _Fetched(
+            CaseFiles(scan, own or label, entropy),
+            why,
+            peaks or Peaks(),
+            recovered=draft is not None,
+            own=own is not None,
+            beside=label if own else None,
+        )
 
     # ------------------------------------------------------------ draft and lease
 
@@ -292,9 +307,3 @@ def _peaks(client: ReviewClient, case_id: str) -> Peaks:
         if error.status == 404:  # not scored yet
             return Peaks()
         raise
-
-
-def _start(client: ReviewClient, case: Case, folder: Path, hide: bool) -> Path | None:
-    """What a reader starts from: their own label, else the model's where it is not hidden."""
-    own = client.own_label(case.id, folder) if case.submitted else None
-    return own if own or hide else client.label(case.id, "original", folder)

@@ -231,6 +231,8 @@ class ReviewScene:
             oriented(mask, grid), node, segment_id
         )
         display = node.GetDisplayNode()
+        assert self.segmentation is not None
+        display.SetVisibility(self.segmentation.GetDisplayNode().GetVisibility())
         display.SetVisibility2DFill(False)
         display.SetVisibility3D(False)
         display.SetSliceIntersectionThickness(1)

@@ -36,6 +36,7 @@ class Why:
         stale: scored by an earlier model or under other settings.
         note: sentences for the reader; empty if there is nothing to say.
         hide_presegmentation: keep the prediction hidden until this reader asks for it.
+        revealed: this reader has asked for it.
         route: how the structure was found; None without a prediction.
         trust: in the localisation, 0 to 1; None without a prediction.
     """
@@ -47,6 +48,7 @@ class Why:
     stale: bool
     note: str
     hide_presegmentation: bool
+    revealed: bool
     route: str | None
     trust: float | None
 
@@ -84,7 +86,8 @@ def why(study: Study, case_id: str, client_id: str) -> Why:
     """
     shown = shown_prediction(study, case_id)
     handed = plans.handout(study.store, case_id, client_id)
-    hidden = plans.revealed(study.store, case_id, client_id) is False
+    revealed = plans.revealed(study.store, case_id, client_id)  # None where nothing is hidden
+    hidden = revealed is False
     percentile = _percentile(study, case_id, handed)
     stale = _stale(study, shown, handed)
     return Why(
@@ -95,6 +98,7 @@ def why(study: Study, case_id: str, client_id: str) -> Why:
         stale=stale,
         note=_note(hidden=hidden, scored=percentile is not None, stale=stale, shown=shown),
         hide_presegmentation=hidden,
+        revealed=bool(revealed),
         route=shown.route if shown else None,
         trust=shown.trust if shown else None,
     )

@@ -85,6 +85,10 @@ def test_another_browser_finds_the_scan_its_draft_and_the_last_case(server, new_
     fourth = new_reader(name)
     fourth.until("s.has_case && !s.busy")
     assert fourth.state("case_name") == case
+    # What was submitted is the reader's own: what the model found lies beside it, not over it.
+    fourth.key("p")
+    fourth.until("!s.hidden && s.has_overlay && !s.busy")
+    assert "What you drew stays" in fourth.state("message")
     fourth.set("auto_next", False)
     fourth.key("Control+Enter")
     fourth.until("!s.has_case && !s.busy")

@@ -64,6 +64,7 @@ class Why(_Reply):
     hide_presegmentation: bool = Field(
         description="do not fetch or show the pre-segmentation until the reader asks for it"
     )
+    revealed: bool = Field(description="it was hidden, and this reader has asked for it")
     route: str | None = Field(description="how the structure was found: localised or sliding")
     trust: float | None = Field(description="in the localisation, 0 to 1")
 

@@ -306,6 +306,7 @@ def test_before_the_first_score_there_is_little_to_say(make_study):
         stale=False,
         note="not scored yet",
         hide_presegmentation=found.hide_presegmentation,
+        revealed=False,
         route=None,
         trust=None,
     )
@@ -415,5 +416,5 @@ def test_the_fields_of_a_reply_name_no_group_weight_or_reason(study):
     fields = {f.name for f in dataclasses.fields(review.Why)}
     assert fields == {
         "percentile", "implausible", "model", "trained_at", "stale", "note",
-        "hide_presegmentation", "route", "trust",
+        "hide_presegmentation", "revealed", "route", "trust",
     }  # fmt: skip
