@@ -62,7 +62,13 @@ def score(
     if not images.is_dir():
         fail(f"{images}: expected a folder of scans", code=2)
     cohort = _cohort(images, participants, settings)
-    found = replace(model_file(model), device=chosen_device(device))
+    if cluster is None:
+        where = chosen_device(device)
+    elif device is Device.auto:
+        fail("--device auto: say cpu or cuda where --cluster says who computes", code=2)
+    else:
+        where = device.value  # it is theirs to have
+    found = replace(model_file(model), device=where)
     with workers(cluster) as given, tracked("scoring") as progress:
         report = score_folder(
             images, cohort, found, settings, out, workers=given, progress=progress

@@ -37,8 +37,8 @@ def simulate(
 
     Every run is a study on disk: the same selection, weights, training and scoring as behind the
     server. A killed call goes on with --resume and ends with the same tables (rounds.csv,
-    cases.csv, selected.csv, scores.csv). At the end they are reported on (report.html); `report`
-    renders that anew.
+    cases.csv, selected.csv, scores.csv), on a GPU up to rounding. At the end they are reported on
+    (report.html); `report` renders that anew.
 
     --via-rest plays the first run (of the stage, if one is given) against a running server, with
     the client of MONAI Label's Slicer plugin, and offline too, and compares the scans that were

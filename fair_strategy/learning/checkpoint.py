@@ -72,8 +72,8 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> Model:
     """The model in a file, in evaluation mode, with the checksum of exactly the bytes read.
 
     Raises:
-        ModelError: missing, empty, truncated, not a model of this application, or of another
-            version. Nothing in the file is executed.
+        ModelError: missing, empty, truncated, not a model of this application, of another version,
+            or for a device that is not here. Nothing in the file is executed.
     """
     content = _read(Path(path))
     document = _document(Path(path), content)
@@ -84,7 +84,10 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> Model:
             f"{path}: the model's parts do not fit together ({_first_line(error)}); "
             "get the file again, or train a new one"
         ) from error
-    return model.to(device)
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"{path}: cannot be put on {device} ({_first_line(error)})") from error
 
 
 def save_model(model: Model, target: Path, *, half: bool = True) -> str:

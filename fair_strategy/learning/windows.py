@@ -88,4 +88,7 @@ def filled(windows: torch.Tensor) -> torch.Tensor:
 def _forward(network: nn.Module, windows: torch.Tensor) -> torch.Tensor:
     # Half precision pays on a GPU alone; the softmax is taken in single precision.
     with torch.autocast(windows.device.type, dtype=torch.float16, enabled=windows.is_cuda):
-        return foreground(network(windows))
+        maps = foreground(network(windows))
+    if windows.is_cuda and not maps.isfinite().all():  # beyond half precision's 65504
+        maps = foreground(network(windows))
+    return maps

@@ -1,12 +1,13 @@
 """What one forward pass leaves of a scan: made, and written into the store."""
 
+import logging
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fair_strategy.config import StudySettings
@@ -20,6 +21,8 @@ from fair_strategy.store.scores import ScoreRecord
 from fair_strategy.workflows.assessment import Assessment, assess
 from fair_strategy.workflows.study import Study
 from fair_strategy.workflows.work import Work
+
+log = logging.getLogger(__name__)
 
 _TOO_LARGE = "does not fit into the memory"
 
@@ -55,9 +58,16 @@ def predict_work(work: Work) -> Outcome | str:
 def predict_volume(
     model: Model, volume: Volume, settings: StudySettings, *, name: str
 ) -> Prediction:
-    """`predict` with the study's passes and seed; whatever one volume provokes is a VolumeError."""
+    """`predict` with the study's passes and seed; whatever one volume provokes is a VolumeError.
+
+    Raises:
+        VolumeError: the network cannot take the volume.
+        torch.AcceleratorError: the GPU is lost, which no volume is to blame for.
+    """
     try:
         return predict(model, volume, passes=settings.passes, seed=settings.seed)
+    except torch.AcceleratorError:
+        raise
     except (MemoryError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise VolumeError(
@@ -72,10 +82,19 @@ def predict_volumes(
     """The same for several volumes with their names, in one batch where that is one pass each.
 
     What a batch cannot take, be it for one of its volumes or for all together, is tried one by one.
+
+    Raises:
+        torch.AcceleratorError: as predict_volume.
     """
     if len(named) > 1 and settings.passes == 1:
-        with suppress(MemoryError, RuntimeError, ValueError):
+        try:
             return [*predict_together(model, [volume for _, volume in named])]
+        except torch.AcceleratorError:
+            raise
+        except (MemoryError, RuntimeError, ValueError) as error:
+            log.warning("%d scans one by one: their batch failed: %s", len(named), error)
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()
     return [_prediction_or_error(model, volume, settings, name) for name, volume in named]
 
 

@@ -24,6 +24,7 @@ from fair_strategy.workflows.study import Study
 Found = tuple[CaseRecord, Outcome | str | ArchiveUnavailable]
 """A scan and its outcome; or why it has none, for good or for now."""
 Reading = tuple[CaseRecord, Future[Volume]]
+Reducing = tuple[CaseRecord, Future[Outcome | str | ArchiveUnavailable]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,50 +65,87 @@ def read_ahead(study: Study, records: Iterable[CaseRecord], pace: Pace) -> Itera
             for record in islice(waiting, pace.batch - len(ahead)):
                 ahead.append((record, readers.submit(_fetch_and_read, study, record)))
 
-        fill()
-        while ahead:
-            record, reading = ahead.popleft()
-            wait([reading])
+        try:
             fill()
-            yield record, reading
+            while ahead:
+                record, reading = ahead.popleft()
+                wait([reading])
+                fill()
+                yield record, reading
+        finally:  # nobody waits for what is not wanted any more
+            readers.shutdown(cancel_futures=True)
 
 
 def outcomes(
     model: Model, readings: Iterable[Reading], settings: StudySettings, pace: Pace
 ) -> Iterator[Found]:
-    """What becomes of each scan; of one batch, those that could not be read come first."""
-    leaving: deque[tuple[CaseRecord, Future[Outcome | str | ArchiveUnavailable]]] = deque()
-    with pace.reducing() as executor:
-        for group in _groups(readings, pace.batch):
+    """What becomes of each scan, in their order.
+
+    Raises:
+        Exception: what is nobody's volume's, after all that was read before it.
+    """
+
+    def reducing(executor: Executor) -> Iterator[Reducing]:
+        waiting = iter(readings)
+        while group := list(islice(waiting, pace.batch)):
             for record, found in _predicted(model, group, settings):
-                leaving.append((record, executor.submit(_reduced, model, record, found, settings)))
-            while leaving and (leaving[0][1].done() or len(leaving) > pace.batch):
-                record, outcome = leaving.popleft()
-                yield record, outcome.result()
-        for record, outcome in leaving:
-            yield record, outcome.result()
+                yield record, executor.submit(_reduced, model, record, found, settings)
+            group.clear()  # its volumes are not needed while the next ones are waited for
+
+    with pace.reducing() as executor:
+        yield from _in_order(reducing(executor), pace.batch)
 
 
-def _groups(readings: Iterable[Reading], size: int) -> Iterator[list[Reading]]:
-    waiting = iter(readings)
-    while group := list(islice(waiting, size)):
-        yield group
+def _in_order(running: Iterable[Reducing], most: int) -> Iterator[Found]:
+    """Results as soon as they and those before are there, or when more than `most` are waited for.
+
+    An error comes after all that was begun before it.
+    """
+    leaving: deque[Reducing] = deque()
+    failed: Exception | None = None
+    try:
+        for item in running:
+            leaving.append(item)
+            while leaving and (leaving[0][1].done() or len(leaving) > most):
+                record, future = leaving.popleft()
+                yield record, future.result()
+    except Exception as error:
+        failed = error
+    for record, future in leaving:
+        try:
+            outcome = future.result()
+        except Exception as error:
+            failed = failed or error
+        else:
+            yield record, outcome
+    if failed is not None:
+        raise failed
 
 
 def _predicted(
     model: Model, group: list[Reading], settings: StudySettings
 ) -> Iterator[tuple[CaseRecord, Prediction | str | ArchiveUnavailable]]:
-    read: list[tuple[CaseRecord, Volume]] = []
-    for record, reading in group:
+    found: list[Volume | str | ArchiveUnavailable] = []
+    failed: Exception | None = None
+    for _, reading in group:
         try:
-            read.append((record, reading.result()))
+            found.append(reading.result())
         except ArchiveUnavailable as error:
-            yield record, error
+            found.append(error)
         except VolumeError as error:
-            yield record, str(error)
-    named = [(record.case_id, volume) for record, volume in read]
-    for (record, _), prediction in zip(read, predict_volumes(model, named, settings), strict=True):
-        yield record, str(prediction) if isinstance(prediction, VolumeError) else prediction
+            found.append(str(error))
+        except Exception as error:
+            failed = error  # nobody's volume's: told when those before it are predicted
+            break
+    records = [record for record, _ in group][: len(found)]
+    pairs = list(zip(records, found, strict=True))
+    named = [(record.case_id, item) for record, item in pairs if isinstance(item, Volume)]
+    predictions = iter(predict_volumes(model, named, settings))
+    for record, item in pairs:
+        told = next(predictions) if isinstance(item, Volume) else item
+        yield record, str(told) if isinstance(told, VolumeError) else told
+    if failed is not None:
+        raise failed
 
 
 def _reduced(

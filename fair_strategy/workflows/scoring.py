@@ -63,6 +63,8 @@ def score_study(
 ) -> ScoringReport:
     """Score every case that the current model has not scored yet, each committed as it comes.
 
+    On a GPU scans come in batches, see pipeline.Pace.
+
     An unreadable volume is noted with its case and left out; the run goes on. One that a PACS
     does not send stays unscored, for a later run; after three in a row the run ends.
 

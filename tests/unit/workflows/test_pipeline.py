@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.learning.inference import predict_together
 from fair_strategy.store import predictions, scores
-from fair_strategy.workflows import outcomes, scoring
+from fair_strategy.workflows import outcomes, pipeline, scoring
 from fair_strategy.workflows.intake import refresh
 from fair_strategy.workflows.models import current_model
 from fair_strategy.workflows.pipeline import ONE_BY_ONE, Pace, pace_on
@@ -82,6 +83,66 @@ def test_what_a_batch_cannot_take_is_tried_one_by_one(make_study, monkeypatch, b
     report = score_study(study)
     assert report.scored == 2
     assert "does not fit either" in report.unreadable["sub-01_T1w"]
+
+
+@pytest.fixture
+def broken_reading(monkeypatch):
+    """Says which scans raise what when they are read."""
+    raised: dict[str, Exception] = {}
+    real = pipeline.read_scan
+
+    def read(path):
+        for case_id, error in raised.items():
+            if case_id in path.name:
+                raise error
+        return real(path)
+
+    monkeypatch.setattr(pipeline, "read_scan", read)
+    return raised
+
+
+def test_scans_that_a_pacs_does_not_send_do_not_stop_a_run_whose_others_come(
+    make_study, batches, broken_reading
+):
+    study = make_study("AABBABA")
+    for number in (1, 3, 5):  # three of them, but no three in a row
+        broken_reading[f"sub-0{number}"] = ArchiveUnavailable("no answer")
+    report = score_study(study)
+    assert (report.scored, report.unavailable) == (4, 3)
+    assert not report.unreadable
+
+
+def test_after_three_misses_in_a_row_a_run_ends_with_what_came_before(
+    make_study, batches, broken_reading
+):
+    study = make_study("AABBABABA")
+    for number in (3, 4, 5):
+        broken_reading[f"sub-0{number}"] = ArchiveUnavailable("no answer")
+    assert score_study(study).scored == 2
+    assert sorted(entropies(study)) == ["sub-01_T1w", "sub-02_T1w"]
+
+
+def test_an_error_of_no_volume_ends_a_run_after_what_came_before_it(
+    make_study, batches, broken_reading
+):
+    study = make_study("AABBABA")
+    broken_reading["sub-05"] = OSError("the disk is gone")
+    with pytest.raises(OSError, match="the disk is gone"):
+        score_study(study)
+    assert sorted(entropies(study)) == [f"sub-0{n}_T1w" for n in range(1, 5)]
+
+
+def test_a_lost_gpu_is_held_against_no_volume(make_study, monkeypatch, batches):
+    study = make_study("AABBABA")
+
+    def lost(*_, **__):
+        raise torch.AcceleratorError("unspecified launch failure")
+
+    monkeypatch.setattr(outcomes, "predict_together", lost)
+    with pytest.raises(torch.AcceleratorError, match="launch failure"):
+        score_study(study)
+    monkeypatch.undo()
+    assert score_study(study).scored == 7
 
 
 def test_a_run_that_is_stopped_loses_nothing_of_what_was_begun(make_study, batches):
