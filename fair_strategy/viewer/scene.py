@@ -17,7 +17,7 @@ from slicer import (
 from trame_slicer.core import SlicerApp
 from undo_stack import UndoStack
 
-from fair_strategy.viewer import letters
+from fair_strategy.viewer import leftovers, letters
 from fair_strategy.viewer.overlay import Look, Overlay
 from fair_strategy.viewer.volumes import (
     Grid,
@@ -85,9 +85,12 @@ class ReviewScene:
 
         Removing node by node keeps tens of megabytes a case; removing display nodes crashes.
         """
+        editor = self.app.segmentation_editor
+        brushes = leftovers.brush_pipelines(editor)
         self.undo.clear()
-        self.app.segmentation_editor.clear()
+        editor.clear()
         self.app.scene.Clear()
+        leftovers.empty(brushes)
         self._forget()
 
     def open(self, files: CaseFiles, labels: Mapping[str, int]) -> None:

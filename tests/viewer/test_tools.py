@@ -1,5 +1,7 @@
 """The editing tools, each with undo and redo, on Slicer's own effects."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,29 @@ def test_paint_erase_undo_and_redo(scene, drawn, tmp_path):
     drawn.select(Tool.erase)
     drawn.stamp(place(scene, (22, 10, 8)), view(scene))
     assert np.array_equal(scene.labels(), before)
+
+
+def test_what_a_brush_holds_goes_with_its_case(scene, drawn, rng, write):
+    from fair_strategy.viewer.scene import CaseFiles
+    from fair_strategy.viewer.tools import Tool
+
+    files = CaseFiles(write("again.nii", scan(rng), affine("RAS")))
+
+    def brushes() -> int:
+        gc.collect()
+        return sum(type(thing).__name__ == "BrushSource" for thing in gc.get_objects())
+
+    def read_on() -> None:
+        scene.open(files, LABELS)
+        drawn.select(Tool.paint)
+        drawn.stamp(place(scene, (22, 10, 8)), view(scene))
+
+    read_on()
+    before = brushes()
+    assert before > 0
+    for _ in range(3):
+        read_on()
+    assert brushes() == before
 
 
 def test_a_flat_brush_paints_less_than_a_round_one(scene, drawn):
