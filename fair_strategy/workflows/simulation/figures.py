@@ -192,7 +192,7 @@ def _interval(axis: Any, analysis: Analysis, row: pd.DataFrame, place: int) -> N
         axis.annotate(
             f"{-100 * found.gap_reduction:+.0f} %".replace("-", "−"),
             (end, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8.5,
-            color=colour,
+            color=colour, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
 
 
