@@ -83,6 +83,7 @@ class Tools:
         self.tool = Tool.look
         self.brush_mm = 5.0
         self.sphere = False
+        self.cut = Cut.erase_inside
         self.cutting = Cutting(scene)
 
     def select(self, tool: Tool) -> None:
@@ -92,20 +93,31 @@ class Tools:
             return
         self.cutting.forget()
         self._editor.set_active_effect_type(_EFFECTS[tool])
-        self.set_brush(self.brush_mm, sphere=self.sphere)
+        self._adjust()
 
     def set_brush(self, diameter_mm: float, *, sphere: bool) -> None:
         """Size of the brush in mm; a sphere reaches into the neighbouring slices."""
         self.brush_mm = float(np.clip(diameter_mm, *BRUSH_MM))
         self.sphere = sphere
-        for effect_type in _BRUSHES:
-            effect = self._editor.get_effect(effect_type)
-            effect.set_brush_diameter(self.brush_mm, BrushDiameterMode.Absolute)
-            effect.set_use_sphere_brush(sphere)
+        self._adjust()
 
     def set_cut(self, cut: Cut) -> None:
         """What the scissors do."""
-        self._editor.get_effect(SegmentationEffectScissors).set_fill_mode(_CUTS[cut])
+        self.cut = cut
+        self._adjust()
+
+    def _adjust(self) -> None:
+        # The tool in hand alone: Slicer makes something in each view for one that is asked for,
+        # and what it makes for scissors stays when the case goes, some 0.7 MiB.
+        kind = _EFFECTS[self.tool]
+        if not self._scene.is_open or kind not in (*_BRUSHES, SegmentationEffectScissors):
+            return
+        effect = self._editor.get_effect(kind)
+        if kind is SegmentationEffectScissors:
+            effect.set_fill_mode(_CUTS[self.cut])
+        else:
+            effect.set_brush_diameter(self.brush_mm, BrushDiameterMode.Absolute)
+            effect.set_use_sphere_brush(self.sphere)
 
     def stamp(self, position: tuple[float, float, float], view: vtkMRMLSliceNode) -> None:
         """Press the brush on one place (RAS, mm), as a click there would.
@@ -128,8 +140,9 @@ class Tools:
 
     def paint_within(self, low: float, high: float, *, enabled: bool) -> None:
         """Let brush and scissors change only voxels whose intensity is from low to high."""
-        mask = self._editor.get_effect(SegmentationEffectVolumeIntensityMask)
-        mask.set_mask_range(low, high)
+        if enabled:  # it would make something in each view, see _adjust
+            mask = self._editor.get_effect(SegmentationEffectVolumeIntensityMask)
+            mask.set_mask_range(low, high)
         self._editor.editor_node.SetSourceVolumeIntensityMask(enabled)
 
     def keep_within(self, low: float, high: float) -> None:

@@ -85,6 +85,23 @@ def test_what_a_brush_holds_goes_with_its_case(scene, drawn, rng, write):
     assert brushes() == before
 
 
+def test_a_tool_that_is_not_in_hand_makes_nothing(scene, drawn):
+    from fair_strategy.viewer.tools import Cut, Tool
+
+    def made() -> int:
+        nodes = scene.app.scene.GetNodesByClass("vtkMRMLScriptedModuleNode")
+        nodes.UnRegister(None)
+        return nodes.GetNumberOfItems()
+
+    drawn.select(Tool.look)
+    before = made()
+    drawn.set_brush(7.0, sphere=True)
+    drawn.set_cut(Cut.fill_inside)
+    assert made() == before
+    drawn.select(Tool.scissors)
+    assert made() > before
+
+
 def test_a_flat_brush_paints_less_than_a_round_one(scene, drawn):
     from fair_strategy.viewer.tools import Tool
 
