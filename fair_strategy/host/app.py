@@ -70,7 +70,7 @@ def forget_token() -> None:
         os.environ["MONAI_LABEL_APP_CONF"] = json.dumps(left)
 
 
-def chosen_device(name: str) -> str | None:
+def study_device(name: str) -> str | None:
     """The device of a study for the option `device`.
 
     Raises:
@@ -101,7 +101,7 @@ class FairAppMixin(_Base):
             self.study_settings, self.host_settings = parse_conf(
                 conf or {}, ignore=ADDED_BY_MONAI_LABEL
             )
-            self._device = chosen_device(self.host_settings.device)
+            self._device = study_device(self.host_settings.device)
         except SettingsError as error:
             log.error("--conf: %s", error)
             raise
