@@ -167,11 +167,9 @@ class ReviewScene:
     def _fill(self, masks: NDArray[np.int16]) -> None:
         assert self.grid is not None
         for segment_id, value in self.values.items():
-            mask = (masks == value).astype(np.uint8)
+            mask = masks == value
             if mask.any():
-                vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(
-                    oriented(mask, self.grid), self.segmentation, segment_id
-                )
+                _put(mask, self.grid, self.segmentation, segment_id)
 
     def style(self) -> None:
         """Colours and opacities of the mask; undo resets some of them."""
@@ -213,9 +211,7 @@ class ReviewScene:
         grid, editor = self._case()
         masks = read_labels_on(path, grid)
         for segment_id, value in self.values.items():
-            vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(
-                oriented((masks == value).astype(np.uint8), grid), self.segmentation, segment_id
-            )
+            _put(masks == value, grid, self.segmentation, segment_id)
         editor.active_segmentation.trigger_modified()
         self.undo.clear()
 
@@ -226,13 +222,11 @@ class ReviewScene:
             VolumeError: unreadable, or not on the scan's grid.
         """
         grid, editor = self._case()
-        mask = (read_labels_on(path, grid) != 0).astype(np.uint8)
+        mask = read_labels_on(path, grid) != 0
         node = self.beside = editor.create_empty_segmentation_node()
         node.SetReferenceImageGeometryParameterFromVolumeNode(self.volume)
         segment_id = node.GetSegmentation().AddEmptySegment("", "beside", list(BESIDE))
-        vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(
-            oriented(mask, grid), node, segment_id
-        )
+        _put(mask, grid, node, segment_id)
         display = node.GetDisplayNode()
         assert self.segmentation is not None
         display.SetVisibility(self.segmentation.GetDisplayNode().GetVisibility())
@@ -353,3 +347,11 @@ def _place(grid: Grid, voxel: NDArray[np.floating]) -> tuple[float, float, float
 def edges_of(node: vtkMRMLSliceNode) -> dict[str, str]:
     """The letters at the edges of a slice view, from its node."""
     return letters.edges(array(node.GetSliceToRAS()))
+
+
+def _put(
+    mask: NDArray[np.bool_], grid: Grid, node: vtkMRMLSegmentationNode | None, segment_id: str
+) -> None:
+    vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(
+        oriented(mask.astype(np.uint8), grid), node, segment_id
+    )
