@@ -232,6 +232,27 @@ def test_tab_reaches_every_control_and_shows_where_it_is(new_reader):
         assert reader.page.evaluate(_LEFT_OUT) == []
 
 
+def walk_to(reader: Reader, choice) -> None:
+    """Down through an open list until the focus rests on a choice.
+
+    Once a list has unfolded, its first choice takes the focus: when that comes, before an arrow
+    or after it, depends on how busy the machine is.
+    """
+
+    def rests() -> bool:
+        focused = "e => e === document.activeElement"
+        if not choice.evaluate(focused):
+            return False
+        time.sleep(0.5)
+        return choice.evaluate(focused)
+
+    for _ in range(20):
+        if rests():
+            return
+        reader.key("ArrowDown")
+    raise AssertionError("twenty arrows did not lead to the choice")
+
+
 def test_a_list_is_opened_chosen_from_and_left_by_keyboard(new_reader):
     reader = new_reader("doris")
     reader.next_case()
@@ -241,7 +262,8 @@ def test_a_list_is_opened_chosen_from_and_left_by_keyboard(new_reader):
     choice = reader.page.get_by_role("option", name="opening")
     reader.key("ArrowDown")
     choice.wait_for()
-    reader.key("ArrowDown", "Enter")
+    walk_to(reader, choice)
+    reader.key("Enter")
     reader.until("s.smoothing === 'opening'")
     choice.wait_for(state="hidden")
     field.focus()
