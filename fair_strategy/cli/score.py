@@ -1,5 +1,6 @@
 """``fair-strategy score``: every entropy variant of every scan of a folder, as a table."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,7 +70,8 @@ def score(
     else:
         where = device.value  # it is theirs to have
     found = replace(model_file(model), device=where)
-    with workers(cluster) as given, tracked("scoring") as progress:
+    elsewhere = nullcontext() if cluster is None else workers(cluster)
+    with elsewhere as given, tracked("scoring") as progress:
         report = score_folder(
             images, cohort, found, settings, out, workers=given, progress=progress
         )

@@ -71,23 +71,17 @@ class InThisProcess(Executor):
         return future
 
 
-SERIAL = Workers(InThisProcess(), capacity=lambda: 1)
-
-
-def workers(where: str | None) -> AbstractContextManager[Workers]:
+def workers(where: str) -> AbstractContextManager[Workers]:
     """The workers that a text names, for the time of a ``with`` block.
 
     Args:
-        where: None for this process; ``processes:N`` for N processes of this machine; ``local:N``
-            for the same under Dask, which outlives the death of one; ``slurm:JOBS`` for so many
-            jobs as Dask's own configuration describes them; or the address of a running Dask
-            scheduler.
+        where: ``processes:N`` for N processes of this machine; ``local:N`` for the same under
+            Dask, which outlives the death of one; ``slurm:JOBS`` for so many jobs as Dask's own
+            configuration describes them; or the address of a running Dask scheduler.
     Raises:
         ValueError: for any other text, and without the extra that Dask comes with.
         OSError: on entering, if no scheduler answers at the address.
     """
-    if where is None:
-        return _serial()
     kind, _, count = where.partition(":")
     if kind == "processes":
         return _pool(positive(count, where))
@@ -182,11 +176,6 @@ def _told_of_loss(workers: Workers) -> Iterator[None]:
         raise WorkersLost(
             f"a worker cannot import what it needs ({error}); install the same fair-strategy there"
         ) from error
-
-
-@contextmanager
-def _serial() -> Iterator[Workers]:
-    yield SERIAL
 
 
 @contextmanager

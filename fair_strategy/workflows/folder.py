@@ -12,11 +12,15 @@ from fair_strategy.config import StudySettings
 from fair_strategy.data import bids
 from fair_strategy.data.bids import Scan
 from fair_strategy.data.cohort import Cohort, CohortError
-from fair_strategy.data.volumes import read_image
-from fair_strategy.learning.inference import predict
+from fair_strategy.data.grids import VolumeError
+from fair_strategy.data.volumes import Volume
+from fair_strategy.learning.checkpoint import Model
+from fair_strategy.learning.inference import Prediction
 from fair_strategy.workflows.assessment import Assessment, assess
-from fair_strategy.workflows.executors import SERIAL, Killed, Workers, as_finished
+from fair_strategy.workflows.executors import Killed, Workers, as_finished
 from fair_strategy.workflows.models import ModelFile
+from fair_strategy.workflows.outcomes import TOO_LARGE, predict_volume, read_scan
+from fair_strategy.workflows.pipeline import Pipeline, Why, pace_on
 from fair_strategy.workflows.study import score_settings_hash
 from fair_strategy.workflows.tables import COLUMNS, ENTROPIES, NO_SCANS, read_scores
 from fair_strategy.workflows.work import Work
@@ -38,7 +42,7 @@ def score_folder(
     settings: StudySettings,
     out: Path,
     *,
-    workers: Workers = SERIAL,
+    workers: Workers | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FolderReport:
     """Score every scan of a folder into a TSV, a row as soon as it is known.
@@ -48,7 +52,8 @@ def score_folder(
     In the end the rows stand in the order of the scans, whoever was first.
 
     Args:
-        workers: where scans are scored; the table is written here alone.
+        workers: where scans are scored; None for this process, in batches on a GPU. The table is
+            written here alone.
         progress: called with (done, total) after each scan.
     Raises:
         CohortError: if there is no scan, no folder for `out`, or `out` is not such a table.
@@ -71,7 +76,7 @@ def score_folder(
                 table.writerow(_row(scan, found, cohort, model, settings))
                 file.flush()
             else:
-                unreadable[scan.case_id] = _told(scan, found)
+                unreadable[scan.case_id] = _told(scan, str(found))
             if progress:
                 progress(len(kept) + number, len(scans))
     _put_in_order(out, [scan.case_id for scan in scans])
@@ -87,12 +92,26 @@ def measure(work: Work) -> Assessment | str:
     """
     model, settings = work.begin(), work.settings
     try:
-        volume = read_image(work.path)
-        return assess(predict(model, volume, passes=settings.passes, seed=settings.seed), settings)
-    except (ValueError, RuntimeError, MemoryError) as error:  # torch: RuntimeError
-        return str(error) or type(error).__name__
+        volume = _read(work.path)
+        prediction = predict_volume(model, volume, settings, name=work.case_id)
+        return _assessed(prediction, settings)
+    except VolumeError as error:
+        return str(error)
+
+
+def _read(path: Path) -> Volume:
+    try:
+        return read_scan(path)
     except OSError as error:
-        return f"cannot be read where it was to be scored ({error.strerror})"
+        where = "cannot be read where it was to be scored"
+        raise VolumeError(f"{where} ({error.strerror})") from error
+
+
+def _assessed(prediction: Prediction, settings: StudySettings) -> Assessment:
+    try:
+        return assess(prediction, settings)
+    except MemoryError as error:
+        raise VolumeError(f"{TOO_LARGE}, shape {prediction.shape}") from error
 
 
 def _kept_rows(
@@ -108,8 +127,11 @@ def _kept_rows(
 
 
 def _measured(
-    scans: list[Scan], model: ModelFile, settings: StudySettings, workers: Workers
-) -> Iterator[tuple[Scan, Assessment | str]]:
+    scans: list[Scan], model: ModelFile, settings: StudySettings, workers: Workers | None
+) -> Iterator[tuple[Scan, Assessment | Why]]:
+    if workers is None:
+        yield from _measured_here(scans, model.load(), settings)
+        return
     by_id = {scan.case_id: scan for scan in scans}
     todo = (
         Work(scan.case_id, scan.path, scan.fingerprint, model, settings, workers.threads)
@@ -117,6 +139,19 @@ def _measured(
     )
     for work, found in as_finished(workers, measure, todo):
         yield by_id[work.case_id], found.reason if isinstance(found, Killed) else found
+
+
+def _measured_here(
+    scans: list[Scan], model: Model, settings: StudySettings
+) -> Iterator[tuple[Scan, Assessment | Why]]:
+    def read(scan: Scan) -> Volume:
+        return _read(scan.path)
+
+    def reduce(_: Scan, prediction: Prediction) -> Assessment:
+        return _assessed(prediction, settings)
+
+    line, pace = Pipeline(model, settings, read, reduce), pace_on(model.device)
+    return line.results(line.read_ahead(scans, pace), pace)
 
 
 def _told(scan: Scan, reason: str) -> str:

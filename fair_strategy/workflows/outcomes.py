@@ -24,7 +24,8 @@ from fair_strategy.workflows.work import Work
 
 log = logging.getLogger(__name__)
 
-_TOO_LARGE = "does not fit into the memory"
+TOO_LARGE = "does not fit into the memory"
+"""What is said of a volume that takes more memory than there is."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def reduced(
         assessment = assess(prediction, settings)
         stored = _stored(key, model.checksum, prediction, assessment)
     except MemoryError as error:
-        raise VolumeError(f"{key[0]}: {_TOO_LARGE}, shape {prediction.shape}") from error
+        raise VolumeError(f"{key[0]}: {TOO_LARGE}, shape {prediction.shape}") from error
     return Outcome(stored, assessment, prediction.features)
 
 
@@ -190,4 +191,4 @@ def read_scan(path: Path) -> Volume:
     except FileNotFoundError:
         raise VolumeError(f"{path.name}: expected a scan, the file is gone") from None
     except MemoryError:
-        raise VolumeError(f"{path.name}: {_TOO_LARGE}") from None
+        raise VolumeError(f"{path.name}: {TOO_LARGE}") from None

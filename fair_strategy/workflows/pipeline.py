@@ -2,10 +2,11 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
+from typing import Generic, Protocol, TypeVar
 
 import torch
 
@@ -15,16 +16,22 @@ from fair_strategy.data.grids import VolumeError
 from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.inference import Prediction
-from fair_strategy.store.cases import CaseRecord
 from fair_strategy.workflows.executors import InThisProcess
-from fair_strategy.workflows.outcomes import Outcome, predict_volumes, read_scan, reduced
-from fair_strategy.workflows.sources import image_path
-from fair_strategy.workflows.study import Study
+from fair_strategy.workflows.outcomes import predict_volumes
 
-Found = tuple[CaseRecord, Outcome | str | ArchiveUnavailable]
-"""A scan and its outcome; or why it has none, for good or for now."""
-Reading = tuple[CaseRecord, Future[Volume]]
-Reducing = tuple[CaseRecord, Future[Outcome | str | ArchiveUnavailable]]
+
+class Named(Protocol):
+    """A scan, by whatever record it is known."""
+
+    @property
+    def case_id(self) -> str: ...
+
+
+Scan = TypeVar("Scan", bound=Named)
+R = TypeVar("R")
+Why = str | ArchiveUnavailable
+"""Why a scan has no result: for good, or for now."""
+Reading = tuple[Scan, Future[Volume]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ class Pace:
     threads: int = 0
 
     def reducing(self) -> Executor:
-        """Where predictions become scores: in threads, or then and there."""
+        """Where predictions become results: in threads, or then and there."""
         return ThreadPoolExecutor(self.threads) if self.threads else InThisProcess()
 
 
@@ -56,111 +63,114 @@ def pace_on(device: torch.device) -> Pace:
     return Pace(batch=8, threads=min(8, os.cpu_count() or 1))
 
 
-def read_ahead(study: Study, records: Iterable[CaseRecord], pace: Pace) -> Iterator[Reading]:
-    """Each scan when it is read, or could not be; the next ones are read meanwhile."""
-    waiting, ahead = iter(records), deque[Reading]()
-    with ThreadPoolExecutor(max(1, pace.threads)) as readers:
+@dataclass(frozen=True)
+class Pipeline(Generic[Scan, R]):
+    """One model, and what lies before and behind it.
 
-        def fill() -> None:
-            for record in islice(waiting, pace.batch - len(ahead)):
-                ahead.append((record, readers.submit(_fetch_and_read, study, record)))
-
-        try:
-            fill()
-            while ahead:
-                record, reading = ahead.popleft()
-                wait([reading])
-                fill()
-                yield record, reading
-        finally:  # nobody waits for what is not wanted any more
-            readers.shutdown(cancel_futures=True)
-
-
-def outcomes(
-    model: Model, readings: Iterable[Reading], settings: StudySettings, pace: Pace
-) -> Iterator[Found]:
-    """What becomes of each scan, in their order.
-
-    Raises:
-        Exception: what is nobody's volume's, after all that was read before it.
+    Attributes:
+        model: that predicts.
+        settings: of the score: passes and seed.
+        read: a scan's volume; a VolumeError or ArchiveUnavailable is the scan's own, any other
+            error ends the run.
+        reduce: what is kept of its prediction; likewise a VolumeError.
     """
 
-    def reducing(executor: Executor) -> Iterator[Reducing]:
-        waiting = iter(readings)
-        while group := list(islice(waiting, pace.batch)):
-            for record, found in _predicted(model, group, settings):
-                yield record, executor.submit(_reduced, model, record, found, settings)
-            group.clear()  # its volumes are not needed while the next ones are waited for
+    model: Model
+    settings: StudySettings
+    read: Callable[[Scan], Volume]
+    reduce: Callable[[Scan, Prediction], R]
 
-    with pace.reducing() as executor:
-        yield from _in_order(reducing(executor), pace.batch)
+    def read_ahead(self, scans: Iterable[Scan], pace: Pace) -> Iterator[Reading[Scan]]:
+        """Each scan when it is read, or could not be; the next ones are read meanwhile."""
+        waiting, ahead = iter(scans), deque[Reading[Scan]]()
+        with ThreadPoolExecutor(max(1, pace.threads)) as readers:
+
+            def fill() -> None:
+                for scan in islice(waiting, pace.batch - len(ahead)):
+                    ahead.append((scan, readers.submit(self.read, scan)))
+
+            try:
+                fill()
+                while ahead:
+                    scan, reading = ahead.popleft()
+                    wait([reading])
+                    fill()
+                    yield scan, reading
+            finally:  # nobody waits for what is not wanted any more
+                readers.shutdown(cancel_futures=True)
+
+    def results(
+        self, readings: Iterable[Reading[Scan]], pace: Pace
+    ) -> Iterator[tuple[Scan, R | Why]]:
+        """What becomes of each scan, in their order.
+
+        Raises:
+            Exception: what is nobody's volume's, after all that was read before it.
+        """
+
+        def reducing(executor: Executor) -> Iterator[tuple[Scan, Future[R | Why]]]:
+            waiting = iter(readings)
+            while group := list(islice(waiting, pace.batch)):
+                for scan, found in self._predicted(group):
+                    yield scan, executor.submit(self._reduced, scan, found)
+                group.clear()  # its volumes are not needed while the next ones are waited for
+
+        with pace.reducing() as executor:
+            yield from _in_order(reducing(executor), pace.batch)
+
+    def _predicted(self, group: list[Reading[Scan]]) -> Iterator[tuple[Scan, Prediction | Why]]:
+        found: list[Volume | Why] = []
+        failed: Exception | None = None
+        for _, reading in group:
+            try:
+                found.append(reading.result())
+            except ArchiveUnavailable as error:
+                found.append(error)
+            except VolumeError as error:
+                found.append(str(error))
+            except Exception as error:
+                failed = error  # nobody's volume's: told when those before it are predicted
+                break
+        scans = [scan for scan, _ in group][: len(found)]
+        pairs = list(zip(scans, found, strict=True))
+        named = [(scan.case_id, item) for scan, item in pairs if isinstance(item, Volume)]
+        predictions = iter(predict_volumes(self.model, named, self.settings))
+        for scan, item in pairs:
+            told = next(predictions) if isinstance(item, Volume) else item
+            yield scan, str(told) if isinstance(told, VolumeError) else told
+        if failed is not None:
+            raise failed
+
+    def _reduced(self, scan: Scan, found: Prediction | Why) -> R | Why:
+        if not isinstance(found, Prediction):
+            return found
+        try:
+            return self.reduce(scan, found)
+        except VolumeError as error:
+            return str(error)
 
 
-def _in_order(running: Iterable[Reducing], most: int) -> Iterator[Found]:
+def _in_order(running: Iterable[tuple[Scan, Future[R]]], most: int) -> Iterator[tuple[Scan, R]]:
     """Results as soon as they and those before are there, or when more than `most` are waited for.
 
     An error comes after all that was begun before it.
     """
-    leaving: deque[Reducing] = deque()
+    leaving: deque[tuple[Scan, Future[R]]] = deque()
     failed: Exception | None = None
     try:
         for item in running:
             leaving.append(item)
             while leaving and (leaving[0][1].done() or len(leaving) > most):
-                record, future = leaving.popleft()
-                yield record, future.result()
+                scan, future = leaving.popleft()
+                yield scan, future.result()
     except Exception as error:
         failed = error
-    for record, future in leaving:
+    for scan, future in leaving:
         try:
-            outcome = future.result()
+            result = future.result()
         except Exception as error:
             failed = failed or error
         else:
-            yield record, outcome
+            yield scan, result
     if failed is not None:
         raise failed
-
-
-def _predicted(
-    model: Model, group: list[Reading], settings: StudySettings
-) -> Iterator[tuple[CaseRecord, Prediction | str | ArchiveUnavailable]]:
-    found: list[Volume | str | ArchiveUnavailable] = []
-    failed: Exception | None = None
-    for _, reading in group:
-        try:
-            found.append(reading.result())
-        except ArchiveUnavailable as error:
-            found.append(error)
-        except VolumeError as error:
-            found.append(str(error))
-        except Exception as error:
-            failed = error  # nobody's volume's: told when those before it are predicted
-            break
-    records = [record for record, _ in group][: len(found)]
-    pairs = list(zip(records, found, strict=True))
-    named = [(record.case_id, item) for record, item in pairs if isinstance(item, Volume)]
-    predictions = iter(predict_volumes(model, named, settings))
-    for record, item in pairs:
-        told = next(predictions) if isinstance(item, Volume) else item
-        yield record, str(told) if isinstance(told, VolumeError) else told
-    if failed is not None:
-        raise failed
-
-
-def _reduced(
-    model: Model,
-    record: CaseRecord,
-    found: Prediction | str | ArchiveUnavailable,
-    settings: StudySettings,
-) -> Outcome | str | ArchiveUnavailable:
-    if not isinstance(found, Prediction):
-        return found
-    try:
-        return reduced(model, found, settings, (record.case_id, record.fingerprint))
-    except VolumeError as error:
-        return str(error)
-
-
-def _fetch_and_read(study: Study, record: CaseRecord) -> Volume:
-    return read_scan(image_path(study, record))

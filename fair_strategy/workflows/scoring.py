@@ -13,27 +13,30 @@ from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.grids import VolumeError
 from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
+from fair_strategy.learning.inference import Prediction
 from fair_strategy.store import cases, predictions, scores
 from fair_strategy.store.cases import CaseRecord
 from fair_strategy.store.predictions import StoredPrediction
 from fair_strategy.workflows.attempts import DEATHS, Attempts, reason
 from fair_strategy.workflows.executors import Killed, Workers, as_finished
 from fair_strategy.workflows.models import ModelFile, current_model, current_model_file
-from fair_strategy.workflows.outcomes import Outcome, keep, outcome_of, predict_work, read_scan
-from fair_strategy.workflows.pipeline import (
-    ONE_BY_ONE,
-    Found,
-    Pace,
-    Reading,
-    outcomes,
-    pace_on,
-    read_ahead,
+from fair_strategy.workflows.outcomes import (
+    Outcome,
+    keep,
+    outcome_of,
+    predict_work,
+    read_scan,
+    reduced,
 )
+from fair_strategy.workflows.pipeline import ONE_BY_ONE, Pipeline, Reading, Why, pace_on
 from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import Study, StudyError
 from fair_strategy.workflows.work import Work
 
 log = logging.getLogger(__name__)
+
+Found = tuple[CaseRecord, Outcome | Why]
+"""A scan and its outcome; or why it has none."""
 
 _MISSED_IN_A_ROW = 3
 _WRITTEN_BEHIND = 16
@@ -104,7 +107,7 @@ def _note(
     study: Study,
     report: ScoringReport,
     record: CaseRecord,
-    outcome: Outcome | str | ArchiveUnavailable,
+    outcome: Outcome | Why,
 ) -> None:
     if isinstance(outcome, Outcome):
         report.scored += 1
@@ -153,7 +156,7 @@ def predict_case(
 def _here(
     study: Study, records: Iterable[CaseRecord], file: ModelFile, stop: Callable[[], bool]
 ) -> Iterator[Found]:
-    model = file.load()
+    line = _pipeline(study, file.load())
     attempts = Attempts(study.state_dir, file.checksum)
     suspects: list[CaseRecord] = []
 
@@ -165,26 +168,33 @@ def _here(
                 attempts.begin(record)
                 yield record
 
-    def alone() -> Iterator[Reading]:
+    def alone() -> Iterator[Reading[CaseRecord]]:
         for record in takewhile(lambda _: not stop(), suspects):
             deaths = attempts.deaths(record)
             attempts.begin(record)
             if deaths >= DEATHS:
                 yield record, _refused(reason(record, deaths))
             else:
-                yield from read_ahead(study, [record], ONE_BY_ONE)
+                yield from line.read_ahead([record], ONE_BY_ONE)
 
-    def computed(readings: Iterable[Reading], pace: Pace) -> Iterator[Found]:
-        return outcomes(model, readings, study.settings, pace)
-
-    pace = pace_on(model.device)
+    pace = pace_on(line.model.device)
     try:
-        together = computed(read_ahead(study, trusted(), pace), pace)
-        for record, outcome in chain(together, computed(alone(), ONE_BY_ONE)):
+        together = line.results(line.read_ahead(trusted(), pace), pace)
+        for record, outcome in chain(together, line.results(alone(), ONE_BY_ONE)):
             attempts.end(record)
             yield record, outcome
     finally:
         attempts.close()
+
+
+def _pipeline(study: Study, model: Model) -> Pipeline[CaseRecord, Outcome]:
+    def read(record: CaseRecord) -> Volume:
+        return read_scan(image_path(study, record))
+
+    def reduce(record: CaseRecord, prediction: Prediction) -> Outcome:
+        return reduced(model, prediction, study.settings, (record.case_id, record.fingerprint))
+
+    return Pipeline(model, study.settings, read, reduce)
 
 
 def _refused(why: str) -> Future[Volume]:

@@ -12,7 +12,7 @@ from fair_strategy.cli.main import app
 from fair_strategy.config import StudySettings
 from fair_strategy.data.cohort import load_cohort
 from fair_strategy.store import cases, predictions, scores
-from fair_strategy.workflows.executors import SERIAL, WorkersLost, as_finished, workers
+from fair_strategy.workflows.executors import WorkersLost, as_finished, workers
 from fair_strategy.workflows.folder import measure, score_folder
 from fair_strategy.workflows.intake import prepare
 from fair_strategy.workflows.models import current_model, model_file
@@ -38,7 +38,7 @@ def score(images, model_path, tmp_path):
 
 
 def test_two_processes_write_the_table_of_one_to_the_byte(score, watched):
-    alone, _ = score(SERIAL)
+    alone, _ = score(None)
     together, report = score(watched.workers)
     assert together == alone
     assert (report.scored, report.unreadable) == (9, {})
@@ -50,7 +50,7 @@ def test_two_processes_write_the_table_of_one_to_the_byte(score, watched):
 def test_a_worker_that_is_killed_loses_nothing_and_repeats_its_own_volume_only(score, watched):
     watched.ends = {"sub-04_T1w": 1}
     table, report = score(watched.workers)
-    assert table == score(SERIAL)[0]
+    assert table == score(None)[0]
     assert report.scored == 9
     times = Counter(case for case, _ in watched.made)
     assert set(times) == set(CASES)
@@ -67,7 +67,7 @@ def test_a_volume_that_ends_every_worker_is_reported_and_the_others_are_scored(s
     assert list(report.unreadable) == ["sub-03_T1w"]
     assert "sub-03_T1w.nii.gz: its worker ended" in report.unreadable["sub-03_T1w"]
     assert report.scored == 8
-    expected = score(SERIAL)[0].decode().splitlines()
+    expected = score(None)[0].decode().splitlines()
     assert table.decode().splitlines() == [line for line in expected if "sub-03" not in line]
 
 

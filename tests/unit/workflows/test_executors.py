@@ -9,7 +9,14 @@ from itertools import count, islice
 import pytest
 
 from fair_strategy.workflows import executors
-from fair_strategy.workflows.executors import Killed, Workers, WorkersLost, as_finished, workers
+from fair_strategy.workflows.executors import (
+    InThisProcess,
+    Killed,
+    Workers,
+    WorkersLost,
+    as_finished,
+    workers,
+)
 
 
 def doubled(number: int) -> int:
@@ -51,8 +58,8 @@ def finishing(executor, capacity):
 def test_the_serial_executor_works_in_order_and_takes_an_item_when_it_is_due():
     taken = []
     numbers = (taken.append(n) or n for n in count())
-    with workers(None) as serial:
-        found = list(islice(as_finished(serial, doubled, numbers), 3))
+    serial = Workers(InThisProcess(), capacity=lambda: 1)
+    found = list(islice(as_finished(serial, doubled, numbers), 3))
     assert found == [(0, 0), (1, 2), (2, 4)]
     assert taken == [0, 1, 2]
 

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from fair_strategy.config import StudySettings
+from fair_strategy.data.cohort import load_cohort
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.learning.inference import predict_together
 from fair_strategy.store import predictions, scores
-from fair_strategy.workflows import outcomes, pipeline, scoring
+from fair_strategy.workflows import folder, models, outcomes, scoring
+from fair_strategy.workflows.folder import score_folder
 from fair_strategy.workflows.intake import refresh
 from fair_strategy.workflows.models import current_model
 from fair_strategy.workflows.pipeline import ONE_BY_ONE, Pace, pace_on
 from fair_strategy.workflows.scoring import score_study
+from fair_strategy.workflows.tables import ENTROPIES, read_scores
 
 
 @pytest.fixture
@@ -39,6 +43,10 @@ def kept_features(study):
     return scores.features(study.store, current_model(study).checksum, study.settings_hash)
 
 
+def measured(row):
+    return {name: float(row[name]) for name in ENTROPIES if row[name] != "n/a"}
+
+
 def test_batches_score_as_one_by_one_does(make_study, monkeypatch, batches):
     study = make_study("AABBABA")
     assert score_study(study).scored == 7
@@ -53,6 +61,31 @@ def test_batches_score_as_one_by_one_does(make_study, monkeypatch, batches):
         assert together[case_id] == pytest.approx(values, rel=1e-4)
     for case_id, values in kept_features(study).items():
         np.testing.assert_allclose(features[case_id], values, rtol=2e-3)
+
+
+def test_a_folder_is_scored_in_batches_too_and_its_broken_file_is_told(
+    make_study, model_file, tmp_path, monkeypatch, batches
+):
+    images = make_study("AABBABA").images_dir
+    broken = images / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:200])
+    checkpoint = models.model_file(model_file)
+    cohort = load_cohort(images / "participants.tsv", sensitive_feature=("group",))
+
+    def table(name):
+        out = tmp_path / name
+        report = score_folder(images, cohort, checkpoint, StudySettings(), out)
+        assert (report.scored, list(report.unreadable)) == (6, ["sub-02_T1w"])
+        return read_scores(out)
+
+    alone = table("alone.tsv")
+    assert batches == []
+    monkeypatch.setattr(folder, "pace_on", lambda _: Pace(batch=3, threads=2))
+    together = table("together.tsv")
+    assert batches == [2, 3]  # the broken one was in the first; the last scan is alone
+    for one, other in zip(alone, together, strict=True):
+        assert one["case_id"] == other["case_id"]
+        assert measured(one) == pytest.approx(measured(other), rel=1e-4)
 
 
 def test_a_broken_file_costs_its_batch_nothing(make_study, batches):
@@ -89,7 +122,7 @@ def test_what_a_batch_cannot_take_is_tried_one_by_one(make_study, monkeypatch, b
 def broken_reading(monkeypatch):
     """Says which scans raise what when they are read."""
     raised: dict[str, Exception] = {}
-    real = pipeline.read_scan
+    real = scoring.read_scan
 
     def read(path):
         for case_id, error in raised.items():
@@ -97,7 +130,7 @@ def broken_reading(monkeypatch):
                 raise error
         return real(path)
 
-    monkeypatch.setattr(pipeline, "read_scan", read)
+    monkeypatch.setattr(scoring, "read_scan", read)
     return raised
 
 
