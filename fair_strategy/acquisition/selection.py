@@ -1,5 +1,6 @@
 """The order in which cases are served."""
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -101,8 +102,8 @@ def rank(
     firsts = [c for c in pool if c.case_id in ahead]
     others = [c for c in pool if c.case_id not in ahead]
     flagged = [c for c in others if c.flags]
-    scored = [c for c in others if not c.flags and not np.isnan(c.case_entropy)]
-    unscored = [c for c in others if not c.flags and np.isnan(c.case_entropy)]
+    scored = [c for c in others if not c.flags and not math.isnan(c.case_entropy)]
+    unscored = [c for c in others if not c.flags and math.isnan(c.case_entropy)]
     queues = _Queues([_ranked(c, weights, "") for c in scored], weights, rng)
     return [
         *(_ranked(c, weights, "validation") for c in firsts),
@@ -178,6 +179,8 @@ class _Queues:
         self._owed: dict[str, float] = {}
 
     def drain(self, *, quota_batch: int | None, audit_every: int | None) -> list[RankedCase]:
+        if quota_batch is None and audit_every is None:
+            return self._by_urgency()
         order: list[RankedCase] = []
         total = sum(map(len, self._cases.values()))
         # A plan may be replaced before its first audit slot is reached: that must not be the rule.
@@ -187,11 +190,17 @@ class _Queues:
             self._quotas(quota_batch * int(self._rng.integers(_BATCHES_BEFORE)), endless)
         while len(order) < total:
             # Without quotas an audit's group is drawn at its own place, from all that is left.
-            size = min(quota_batch or (1 if audit_every else total), total - len(order))
+            size = min(quota_batch or 1, total - len(order))
             places = range(phase + len(order), phase + len(order) + size)
             audits = [bool(audit_every) and place % (audit_every or 1) == 0 for place in places]
             order += self._batch(audits, with_quotas=quota_batch is not None)
         return order
+
+    def _by_urgency(self) -> list[RankedCase]:
+        """All that is left, where neither a quota nor an audit overtakes."""
+        left = [case for cases in self._cases.values() for case in cases]
+        self._cases.clear()
+        return sorted(left, key=self._urgency, reverse=True)
 
     def _batch(self, audits: list[bool], *, with_quotas: bool) -> list[RankedCase]:
         """One batch; the groups of its audit slots are drawn before its best cases are taken."""
@@ -267,7 +276,7 @@ def _shuffled(candidates: Sequence[Candidate], rng: np.random.Generator) -> list
 def _implausible(
     flagged: list[Candidate], weights: Mapping[str, float], pool: list[Candidate]
 ) -> list[RankedCase]:
-    entropies = [c.case_entropy for c in pool if not np.isnan(c.case_entropy)]
+    entropies = [c.case_entropy for c in pool if not math.isnan(c.case_entropy)]
     largest = max(entropies, default=float("nan"))
     # Weight alone orders them, as all have one entropy here; sorted() keeps random ties.
     ordered = sorted(flagged, key=lambda c: -weights[c.subgroup])
@@ -307,7 +316,7 @@ def _check(
             raise ValueError(
                 f"no weight for subgroup {candidate.subgroup!r}; weights has {sorted(weights)}"
             )
-        if candidate.case_entropy < 0 or np.isinf(candidate.case_entropy):
+        if candidate.case_entropy < 0 or math.isinf(candidate.case_entropy):
             raise ValueError(
                 f"case_entropy of {candidate.case_id} must be 0 or more, or NaN, "
                 f"got {candidate.case_entropy!r}"

@@ -3,8 +3,8 @@
 Server, command line and simulation all call these; none has an order of its own.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -53,8 +53,9 @@ def masked_entropy(pool: Pool, rng: np.random.Generator) -> list[RankedCase]:
 
 def entropy(pool: Pool, rng: np.random.Generator) -> list[RankedCase]:
     """Cases by mean entropy over the whole volume: standard entropy sampling, the baseline."""
-    candidates = [replace(c, flags=()) for c in _candidates(pool, WHOLE_VOLUME)]
-    return rank(candidates, _uniform(pool), rng=rng, first=pool.first)
+    candidates = _candidates(pool, WHOLE_VOLUME)
+    plain = [Candidate(c.case_id, c.subgroup, c.case_entropy) for c in candidates]
+    return rank(plain, _uniform(pool), rng=rng, first=pool.first)
 
 
 def balanced_random_order(pool: Pool, rng: np.random.Generator) -> list[RankedCase]:
@@ -181,7 +182,7 @@ def _candidates(pool: Pool, score: str) -> list[Candidate]:
 def _score(case: PoolCase, name: str) -> float:
     value = case.entropies.get(name, float("nan"))
     # An empty prediction has no ROI and so no entropy; its flag ranks it, not a missing number.
-    return 0.0 if np.isnan(value) and case.flags else value
+    return 0.0 if math.isnan(value) and case.flags else value
 
 
 def _without_scores(pool: Pool, rng: np.random.Generator, order: list[str]) -> list[RankedCase]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fair_strategy.store.database import Store
-from fair_strategy.store.encoding import null_to_nan, number_or_null, to_json
+from fair_strategy.store.encoding import null_to_nan, to_json
 from fair_strategy.store.handouts import (  # noqa: F401 - found here by callers
     AUDIT,
     Handout,
@@ -121,39 +121,38 @@ def add_plan(
         float(record.created_at),
         record.note,
     )
-    values = [_row_values(row) for row in plan_rows]
     with store.transaction() as connection:
         plan_id = _insert_plan(connection, (_UNFINISHED, *columns[1:]))
-        _insert_rows(connection, plan_id, values[:_ROWS_AT_ONCE])
-        if len(values) <= _ROWS_AT_ONCE:
+        _insert_rows(connection, plan_id, plan_rows[:_ROWS_AT_ONCE])
+        if len(plan_rows) <= _ROWS_AT_ONCE:
             _finish(connection, plan_id, record.strategy)
-    for start in range(_ROWS_AT_ONCE, len(values), _ROWS_AT_ONCE):
+    for start in range(_ROWS_AT_ONCE, len(plan_rows), _ROWS_AT_ONCE):
         with store.transaction() as connection:
-            _insert_rows(connection, plan_id, values[start : start + _ROWS_AT_ONCE])
-            if start + _ROWS_AT_ONCE >= len(values):
+            _insert_rows(connection, plan_id, plan_rows[start : start + _ROWS_AT_ONCE])
+            if start + _ROWS_AT_ONCE >= len(plan_rows):
                 _finish(connection, plan_id, record.strategy)
     _prune(store, record.strategy, keep)
     return plan_id
 
 
 def _insert_rows(
-    connection: sqlite3.Connection, plan_id: int, values: Sequence[tuple[object, ...]]
+    connection: sqlite3.Connection, plan_id: int, plan_rows: Sequence[PlanRow]
 ) -> None:
+    def values(row: PlanRow) -> tuple[object, ...]:
+        # NaN is stored as NULL
+        numbers = float(row.score), float(row.utility), float(row.percentile)
+        return (plan_id, int(row.position), row.case_id, row.subgroup, *numbers, row.reason)
+
     connection.executemany(
         """INSERT INTO plan_rows (plan_id, position, case_id, subgroup, score, utility,
         percentile, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
-        ((plan_id, *row) for row in values),
+        map(values, plan_rows),
     )
 
 
 def _finish(connection: sqlite3.Connection, plan_id: int, strategy: str) -> None:
     connection.execute("UPDATE plans SET strategy = ? WHERE plan_id = ?", (strategy, plan_id))
     refresh_plan(connection, plan_id)
-
-
-def _row_values(row: PlanRow) -> tuple[object, ...]:
-    numbers = map(number_or_null, (row.score, row.utility, row.percentile))
-    return (int(row.position), row.case_id, row.subgroup, *numbers, row.reason)
 
 
 def _insert_plan(connection: sqlite3.Connection, columns: tuple[object, ...]) -> int:

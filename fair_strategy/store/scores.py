@@ -29,6 +29,7 @@ from fair_strategy.store.models import (  # noqa: F401 - found here by callers
 )
 
 _FLOAT16 = np.dtype("<f2")
+_LARGEST = float(np.finfo(_FLOAT16).max)
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,10 @@ def unscored(store: Store, model: str, settings_hash: str) -> list[str]:
 
 
 def _to_float16(features: ArrayLike) -> NDArray[np.float16]:
-    limits = np.finfo(np.float16)
-    return np.clip(np.asarray(features), limits.min, limits.max).astype(_FLOAT16)
+    values = np.asarray(features)
+    if (np.abs(values) > _LARGEST).any():
+        values = values.clip(-_LARGEST, _LARGEST)
+    return values.astype(_FLOAT16)
 
 
 def _record(row: sqlite3.Row) -> ScoreRecord:

@@ -146,7 +146,9 @@ def _in_flight(
                     running[workers.executor.submit(function, item)] = item
             if not running:
                 return
-            done, _ = wait(running, timeout=_ASK_AGAIN_S, return_when=FIRST_COMPLETED)
+            done = {future for future in running if future.done()}
+            if not done:
+                done, _ = wait(running, timeout=_ASK_AGAIN_S, return_when=FIRST_COMPLETED)
             for future in done:
                 result = _outcome(workers, future)
                 yield running.pop(future), result

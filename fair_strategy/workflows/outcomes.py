@@ -143,16 +143,17 @@ def keep(study: Study, outcomes: Sequence[Outcome]) -> None:
     """Write the predictions, then commit their scores, all at once."""
     for outcome in outcomes:
         predictions.write_prediction(study.state_dir, outcome.stored)
-    scores.add_scores(study.store, [(_score(study, o), o.features) for o in outcomes])
+    settings_hash = study.settings_hash
+    scores.add_scores(study.store, [(_score(o, settings_hash), o.features) for o in outcomes])
 
 
-def _score(study: Study, outcome: Outcome) -> ScoreRecord:
+def _score(outcome: Outcome, settings_hash: str) -> ScoreRecord:
     stored, assessment = outcome.stored, outcome.assessment
     return ScoreRecord(
         case_id=stored.case_id,
         fingerprint=stored.fingerprint,
         model=stored.model,
-        settings_hash=study.settings_hash,
+        settings_hash=settings_hash,
         entropies=assessment.entropies,
         volume_mm3=assessment.volume_mm3,
         flags=assessment.flags,

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -25,6 +26,7 @@ from fair_strategy.acquisition.weights import group_weights
 from fair_strategy.config import StudySettings
 from fair_strategy.data import bids
 from fair_strategy.store import cases, plans, scores
+from fair_strategy.store.encoding import WrittenOften
 from fair_strategy.store.plans import PlanRecord, PlanRow
 from fair_strategy.store.scores import ScoreRecord
 from fair_strategy.store.settings import get_value, set_value
@@ -69,12 +71,12 @@ def make_plans(study: Study) -> list[int]:
             "no label to measure performance on (estimator %s, n = 0): every weight is 1",
             study.settings.estimator,
         )
-    described = cache(lambda with_features: pool.to_json(with_features=with_features))
-    made = []
-    for name in offered(study.settings):
-        if can_order(name, pool):
-            inputs = described(name in NEEDS_FEATURES)
-            made.append(_write_plan(study, name, (pool, inputs), performance, (model, stamp)))
+    shared = _Shared(pool)
+    made = [
+        _write_plan(study, name, shared, performance, (model, stamp))
+        for name in offered(study.settings)
+        if can_order(name, pool)
+    ]
     log.info("made %d plans over %d cases", len(made), len(pool.cases))
     return made
 
@@ -170,11 +172,11 @@ def plan_is_stale(study: Study) -> bool:
 def _write_plan(
     study: Study,
     strategy: str,
-    described: tuple[Pool, dict[str, Any]],
+    shared: "_Shared",
     performance: dict[str, GroupPerformance],
     basis: tuple[str | None, str],
 ) -> int:
-    (pool, inputs), (model, stamp) = described, basis
+    pool, (model, stamp) = shared.pool, basis
     n_labelled = len(cases.labelled_ids(study.store))
     seed = int(np.random.default_rng([study.settings.seed, n_labelled]).integers(2**31))
     ranked = _order(strategy, pool, seed)
@@ -186,11 +188,11 @@ def _write_plan(
         seed=seed,
         weights=dict(pool.weights),
         performance={name: asdict(p) for name, p in performance.items()},
-        inputs=inputs,
+        inputs=shared.inputs(strategy in NEEDS_FEATURES),
         created_at=time.time(),
         note=stamp,
     )
-    return plans.add_plan(study.store, plan, _rows(ranked, pool))
+    return plans.add_plan(study.store, plan, _rows(ranked, shared.percentile))
 
 
 def _features(study: Study, found: dict[str, ScoreRecord]) -> dict[str, NDArray[np.float16]]:
@@ -205,12 +207,23 @@ def _order(strategy: str, pool: Pool, seed: int) -> list[RankedCase]:
     return STRATEGIES[strategy](pool, np.random.default_rng(seed))
 
 
-def _rows(ranked: list[RankedCase], pool: Pool) -> list[PlanRow]:
-    # Readers see where a scan's uncertainty lies among the pool's, never weight or utility.
-    ids = [c.case_id for c in pool.cases]
-    nan = float("nan")
-    shown = percentiles(np.array([c.entropies.get(pool.masked_score, nan) for c in pool.cases]))
-    percentile = dict(zip(ids, shown.tolist(), strict=True))
+class _Shared:
+    """A pool, and what all plans over it have in common."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        # Readers see where a scan's uncertainty lies among the pool's, never weight or utility.
+        nan = float("nan")
+        shown = percentiles(np.array([c.entropies.get(pool.masked_score, nan) for c in pool.cases]))
+        ids = [c.case_id for c in pool.cases]
+        self.percentile: dict[str, float] = dict(zip(ids, shown.tolist(), strict=True))
+        self.inputs = cache(self._inputs)
+
+    def _inputs(self, with_features: bool) -> WrittenOften:
+        return WrittenOften(self.pool.to_json(with_features=with_features))
+
+
+def _rows(ranked: list[RankedCase], percentile: Mapping[str, float]) -> list[PlanRow]:
     return [
         PlanRow(
             position=position,

@@ -3,9 +3,8 @@
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import chain, takewhile
 
@@ -32,11 +31,9 @@ from fair_strategy.workflows.pipeline import ONE_BY_ONE, Pipeline, Reading, Why,
 from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import Study, StudyError
 from fair_strategy.workflows.work import Work
+from fair_strategy.workflows.writing import Found, Writer
 
 log = logging.getLogger(__name__)
-
-Found = tuple[CaseRecord, Outcome | Why]
-"""A scan and its outcome; or why it has none."""
 
 _MISSED_IN_A_ROW = 3
 _WRITTEN_BEHIND = 16
@@ -226,29 +223,14 @@ def _on(
 def _kept(study: Study, found: Iterable[Found]) -> Iterator[Found]:
     """The same, each outcome once it is written; that is done while the next one is computed.
 
-    What comes while one is written is committed together: one volume at a time where a forward
-    pass takes longer than the disk, and many where it does not. An error of `found` is raised
-    after all that it gave before is written.
+    An error of `found` is raised after all that it gave before is written.
     """
-    waiting: deque[Found] = deque()
-    writings: deque[Future[list[Found]]] = deque()
-
-    def write() -> list[Found]:
-        batch = [waiting.popleft() for _ in range(len(waiting))]
-        outcomes = [outcome for _, outcome in batch if isinstance(outcome, Outcome)]
-        if outcomes:
-            keep(study, outcomes)
-        return batch
-
-    with ThreadPoolExecutor(max_workers=1) as writer:
+    with Writer(study) as writer:
         for record, outcome in found:
-            waiting.append((record, outcome))
-            writings.append(writer.submit(write))
+            writer.put((record, outcome))
             most = _WRITTEN_BEHIND if isinstance(outcome, Outcome) else 0
-            while writings and (len(writings) > most or writings[0].done()):
-                yield from writings.popleft().result()
-        for writing in writings:
-            yield from writing.result()
+            yield from writer.written(waiting=most)
+        yield from writer.written(waiting=0)
 
 
 def _labelled_first(study: Study, case_ids: list[str]) -> list[CaseRecord]:
