@@ -27,6 +27,7 @@ from pools import pool_study, stand_in, write_pool, write_scans
 from servers import flush_ms, our_server, replace_measured, table
 
 from fair_strategy.host.watcher import Watcher
+from fair_strategy.host.worker import spare_collector
 from fair_strategy.store import cases, predictions
 from fair_strategy.workflows.intake import refresh
 from fair_strategy.workflows.planning import make_plans
@@ -75,6 +76,7 @@ def main() -> None:
 def scoring_round(root: Path, size: int) -> str:
     """Rows, commits and plans of a whole round; prediction files apart."""
     study = pool_study(root / "ours", size)
+    spare_collector()  # as the process does that scores and plans for a server
     files = Spent()
     real = predictions.write_prediction
 
