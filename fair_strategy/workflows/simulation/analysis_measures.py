@@ -68,16 +68,19 @@ def volume_correlation(scores: pd.DataFrame) -> pd.DataFrame:
     Args:
         scores: the table of that name.
     Returns:
-        A row a setting, model and score. Model "first": the one that all arms of a seed start
-        from, each seed counted once; "last": the last scored round of each run, all arms.
+        A row a setting, model, score and way to measure it. Model "first": the one that all arms
+        of a seed start from, each seed counted once; "last": the last scored round of each run,
+        all arms that measure so.
     """
+    keys = [*SETTING, "model", "score", "measured"]
     if scores.empty:
-        return pd.DataFrame(columns=[*SETTING, "model", "score", "runs", "plain", "fixed_quality"])
-    first = scores[scores["round"] == 0].drop_duplicates([*SETTING, "seed", "case_id", "score"])
+        return pd.DataFrame(columns=[*keys, "runs", "plain", "fixed_quality"])
+    once = [*SETTING, "seed", "case_id", "score", "measured"]
+    first = scores[scores["round"] == 0].drop_duplicates(once)
     last_round = scores.groupby(RUN)["round"].transform("max")
     last = scores[(scores["round"] == last_round) & (scores["round"] > 0)]
     each = pd.DataFrame([*_correlations(first, "first"), *_correlations(last, "last")])
-    grouped = each.groupby([*SETTING, "model", "score"], sort=True)
+    grouped = each.groupby(keys, sort=True)
     return grouped.agg(
         runs=("plain", "size"), plain=("plain", "mean"), fixed_quality=("fixed_quality", "mean")
     ).reset_index()
@@ -144,7 +147,7 @@ def _floor(measures: pd.DataFrame) -> "pd.Series[float]":
 
 
 def _correlations(scores: pd.DataFrame, model: str) -> Iterator[Record]:
-    keys = [*RUN, "score"]
+    keys = [*RUN, "score", "measured"]
     for key, run in scores.groupby(keys, sort=True):
         found: Record = dict(zip(keys, key, strict=True))
         found["model"] = model

@@ -62,7 +62,9 @@ class Tables:
         rounds: a row a run, round and subgroup.
         cases: a row a run, round and test case.
         selected: a row a run and annotated scan.
-        scores: a row a run, round, scan of the pool and kind of score.
+        scores: a row a run, round, scan of the pool and kind of score; the column `measured` tells
+            arms apart whose scores of one name are not the same quantity (another margin, several
+            passes), "" for the usual one.
         run: configuration, versions, hardware, time; empty where run.json is missing.
     """
 
@@ -85,7 +87,10 @@ def read_tables(out: Path) -> Tables:
         raise TableError(f"{out / 'rounds.csv'}: no finished round yet; come back later")
     run = _run(out / "run.json")
     floors = set(read["rounds"].arm[read["rounds"].strategy == WHOLE_POOL])
-    views = _views(run)
+    views, measured = _views(run), _measured(run)
+    read["scores"] = read["scores"].assign(
+        measured=[measured.get(arm, "") for arm in read["scores"].arm]
+    )
     return Tables(**{n: _told_apart(t, floors, views) for n, t in read.items()}, run=run)
 
 
@@ -94,6 +99,18 @@ def _views(run: Mapping[str, Any]) -> dict[str, str]:
     arms = run.get("configuration", {}).get("arms", {})
     views = {arm: str(block.get("field_of_view", USUAL_VIEW)) for arm, block in arms.items()}
     return {arm: view for arm, view in views.items() if view != USUAL_VIEW}
+
+
+def _measured(run: Mapping[str, Any]) -> dict[str, str]:
+    """Arm -> how its scores are measured, of those that do it in another way than the rest."""
+    told = {"margin_mm": "{:g} mm margin", "roi_threshold": "threshold {:g}", "passes": "{} passes"}
+    arms = run.get("configuration", {}).get("arms", {})
+    own = {arm: block.get("settings", {}) for arm, block in arms.items()}
+    words = {
+        arm: ", ".join(text.format(given[name]) for name, text in told.items() if name in given)
+        for arm, given in own.items()
+    }
+    return {arm: text for arm, text in words.items() if text}
 
 
 def _told_apart(table: pd.DataFrame, floors: set[str], views: dict[str, str]) -> pd.DataFrame:

@@ -203,20 +203,21 @@ def volume_table(analysis: Analysis) -> Table:
     volume, rows = analysis.volume, []
     for bias, start in analysis.settings():
         own = volume[(volume.bias == bias) & (volume.start == start)]
-        for score, by_score in own.groupby("score", sort=True):
+        for (score, measured), by_score in own.groupby(["score", "measured"], sort=True):
             by_model = by_score.set_index("model")
             cells = [
                 number(by_model[column].get(model, np.nan), 2, sign=True)
                 for model in ("first", "last")
                 for column in ("fixed_quality", "plain")
             ]
-            rows.append((f"{bias}, {start} start", spoken(str(score)), *cells))
+            name = spoken(str(score)) + (f" ({measured})" if measured else "")
+            rows.append((f"{bias}, {start} start", name, *cells))
     return Table(
         "Do the scores follow the volume of the structure?",
         "Spearman correlation of each case entropy with the true volume over the unlabelled pool, "
         "mean over runs. At fixed quality: partial correlation given Dice (rank residuals); near 0 "
         "is wanted, since a score that follows volume selects by anatomy. First model: shared by "
-        "all arms of a seed; last: the last scored round of all arms.",
+        "all arms of a seed; last: the last scored round of all arms that measure so.",
         (
             *("setting", "score", "first model, fixed quality", "plain"),
             *("last model, fixed quality", "plain"),
