@@ -1,12 +1,13 @@
 """``fair-strategy simulate``: active learning played through with a simulated annotator."""
 
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fair_strategy.cli.options import AsJson, Device, answer, chosen_device, fail, say
-from fair_strategy.cli.stock_client import stock_client
+from fair_strategy.cli.stock_client import client_error, stock_client
 
 if TYPE_CHECKING:
     from fair_strategy.workflows.simulation.first_models import Workspace
@@ -42,7 +43,8 @@ def simulate(
 
     --via-rest plays the first run (of the stage, if one is given) against a running server, with
     the client of MONAI Label's Slicer plugin, and offline too, and compares the scans that were
-    handed out; exit code 1 if they differ. Where no server answers it says how to start one.
+    handed out; exit code 1 if they differ. Where no server answers it says how to start one; a
+    server of other scans, or of a state that was used, is refused (exit code 2).
     """
     from fair_strategy.workflows.simulation.first_models import Workspace
     from fair_strategy.workflows.simulation.plan import runs
@@ -113,8 +115,12 @@ def _compared(run: Any, workspace: "Workspace", url: str, *, as_json: bool) -> N
     client = stock_client(url, "annotator", workspace.out / "rest" / "downloads")
     try:
         client.info()
-    except OSError as error:
-        fail(f"{url}: no server answers ({error}); start one with: {folder.command()}", code=1)
+    except (OSError, JSONDecodeError, client_error()) as error:
+        fail(
+            f"{url}: no server of MONAI Label answers ({error}); start one with: "
+            f"{folder.command()}",
+            code=1,
+        )
     served = play_via_rest(workspace, run, client)
     same = offline == served
     answer({"run": run.name, "same": same, "offline": offline, "rest": served}, as_json=as_json)

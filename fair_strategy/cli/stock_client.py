@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,13 @@ def stock_client(url: str, client_id: str, folder: Path) -> Any:
     return _module().MONAILabelClient(url, tmpdir=str(folder), client_id=client_id)
 
 
+def client_error() -> type[Exception]:
+    """What Slicer's own client raises where a server answers with an error."""
+    error: type[Exception] = _module().MONAILabelClientException
+    return error
+
+
+@cache
 def _module() -> ModuleType:
     path = Path(sys.prefix) / PLUGIN
     spec = importlib.util.spec_from_file_location("monailabel_slicer_client", path)

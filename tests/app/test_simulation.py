@@ -73,6 +73,15 @@ def test_both_routes_pick_the_same_scans(played, server):
     served = play_via_rest(workspace, run, server.client("annotator"), patience_s=200, poll_s=0.5)
     assert served == offline
 
+    def done():
+        held = server.client("probe").datastore()["objects"].items()
+        return server.client("probe").train_status(), {i for i, h in held if "final" in h["labels"]}
+
+    before = done()
+    with pytest.raises(ValueError, match=r"the state was used: the server has 7 labels, .* with 3"):
+        play_via_rest(workspace, run, server.client("annotator"), patience_s=200, poll_s=0.5)
+    assert done() == before
+
 
 def test_the_served_folder_does_not_hold_the_truth(played):
     _, run, folder = played

@@ -19,6 +19,7 @@ def notes_on(tables: Tables, measures: pd.DataFrame, settings: list[Setting]) ->
         yield from _setting_notes(setting, measures)
     if not tables.run:
         yield "run.json is missing: configuration, hardware and versions are not stated."
+    yield from tables.run.get("notes", ())
 
 
 def _setting_notes(setting: Setting, measures: pd.DataFrame) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Facts, method and limits of a simulation's report, the same for HTML and Markdown."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fair_strategy.workflows.reporting.text import (
@@ -24,8 +25,8 @@ def facts(given: Tables) -> list[tuple[str, str]]:
         ("Arms", listed(spoken(arm) for arm in in_order(runs.arm.unique()))),
         ("Hardware", _flat(run.get("hardware", {})) or "not stated"),
     ]
-    if "wall_seconds" in run:
-        found.append(("Time", f"{float(run['wall_seconds']) / 3600:.1f} h"))
+    if time := _time(run):
+        found.append(("Time", time))
     found.append(("Versions", _flat(run.get("versions", {})) or "not stated"))
     configuration = run.get("configuration", {})
     for name in ("settings", "training"):
@@ -61,6 +62,17 @@ LIMITS = (
     "Only the gap under the headline arm against entropy is the stated main comparison. All other "
     "tests are shown unadjusted, as description.",
 )
+
+
+def _time(run: Mapping[str, Any]) -> str:
+    """Of the calls that ended, and of the rounds that are there, whoever played them."""
+    told = []
+    if "wall_seconds" in run:
+        told.append(f"{float(run['wall_seconds']) / 3600:.1f} h")
+    if "process_hours" in run:
+        hours = float(run["process_hours"])
+        told.append(f"{hours:.1f} h of training and scoring, summed over processes")
+    return "; ".join(told)
 
 
 def _flat(given: Any) -> str:

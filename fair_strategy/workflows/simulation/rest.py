@@ -16,6 +16,8 @@ from fair_strategy.workflows.simulation.first_models import Workspace, pool_of, 
 from fair_strategy.workflows.simulation.plan import Run
 
 MODEL = "caudate"
+FINAL, ORIGINAL = "final", "original"
+"""Tags of what a reader submitted and of what the model says."""
 TRAINING_ENDED = ("DONE", "ERROR", "REVOKED", "CANCELED")
 
 MAIN = '''"""The study of a simulation, behind MONAI Label."""
@@ -32,6 +34,10 @@ class Simulated(FairAppMixin, MONAILabelApp):
 
 class ReadersClient(Protocol):
     """What the stock Slicer plugin's client offers, as far as an annotator needs it."""
+
+    def info(self) -> dict[str, Any]: ...
+
+    def datastore(self) -> dict[str, Any]: ...
 
     def next_sample(self, strategy: str, params: dict[str, Any]) -> dict[str, Any]: ...
 
@@ -73,7 +79,7 @@ def served_folder(workspace: Workspace, run: Run) -> ServedFolder:
     """
     if run.is_floor or run.block.carry_over:
         raise ValueError(f"arm {run.arm!r}: no server trains so; choose another arm")
-    pool, root = pool_of(workspace, run), workspace.out / "rest" / run.name
+    pool, root = pool_of(workspace, run), _root(workspace, run)
     folder = ServedFolder(
         app=root / "app",
         studies=root / "scans",
@@ -114,8 +120,9 @@ def play_via_rest(
         patience_s: for one training, and for one scan.
     Raises:
         TimeoutError: if either takes longer.
-        ValueError: if a training fails.
+        ValueError: if a training fails, or if the server serves something else (`check_server`).
     """
+    check_server(workspace, run, client)
     pool, picked = pool_of(workspace, run), []
     for _ in range(run.simulation.rounds):
         _train(client, patience_s, poll_s)
@@ -128,6 +135,38 @@ def play_via_rest(
             batch.append(case_id)
         picked.append(batch)
     return picked
+
+
+def check_server(workspace: Workspace, run: Run, client: ReadersClient) -> None:
+    """Refuse a server of anything but the run's scans with their first labels; only reads from it.
+
+    A study of patients must neither be trained on in passing nor get synthetic masks.
+
+    Raises:
+        ValueError: if its app has not what is needed, or its datastore holds other scans than the
+            run's pool or other labels than the first ones.
+    """
+    _check_app(run, client.info())
+    pool = pool_of(workspace, run)
+    objects = client.datastore().get("objects", {})
+    if objects.keys() != pool.cases.keys():
+        raise ValueError(
+            f"the server's {len(objects)} scans are not the {len(pool.cases)} of run {run.name}, "
+            "and nothing was sent to it: is the URL right?"
+        )
+    first = set(first_labelled(pool, _start(run), seed=run.seed))
+    labelled = {case_id for case_id, held in objects.items() if held["labels"].keys() - {ORIGINAL}}
+    if labelled > first:
+        raise ValueError(
+            f"the state was used: the server has {len(labelled)} labels, of which the run starts "
+            f"with {len(first)}; end it and delete {_root(workspace, run) / 'state'}, or give "
+            "another --out"
+        )
+    if labelled != first:
+        raise ValueError(
+            f"the server's {len(labelled)} labels are not the {len(first)} that run {run.name} "
+            "starts with, and nothing was sent to it: is it the server of another run?"
+        )
 
 
 def picked_offline(shard: dict[str, Any]) -> list[list[str]]:
@@ -143,9 +182,9 @@ def _submit(
         pool.cases[case_id],
         shown=lambda: Path(client.infer(MODEL, case_id, {})[0]),
         seed=run.seed,
-        folder=workspace.out / "rest" / run.name / "annotated",
+        folder=_root(workspace, run) / "annotated",
     )
-    client.save_label(case_id, str(mask), "final", {})
+    client.save_label(case_id, str(mask), FINAL, {})
 
 
 def _train(client: ReadersClient, patience_s: float, poll_s: float) -> None:
@@ -178,6 +217,23 @@ def _waited(condition: Callable[[], Any], what: str, patience_s: float, poll_s: 
         if time.monotonic() > end:
             raise TimeoutError(f"{what}: not within {patience_s:.0f} s; see the server's log")
         time.sleep(poll_s)
+
+
+def _check_app(run: Run, info: dict[str, Any]) -> None:
+    for kind, name in (
+        ("models", MODEL),
+        ("trainers", MODEL),
+        ("strategies", run.block.strategy),
+    ):
+        if name not in info.get(kind, {}):
+            raise ValueError(
+                f"the server offers no {name!r} among its {kind}, and nothing was sent to it: "
+                "is the URL right?"
+            )
+
+
+def _root(workspace: Workspace, run: Run) -> Path:
+    return workspace.out / "rest" / run.name
 
 
 def _start(run: Run) -> Any:

@@ -18,6 +18,7 @@ from fair_strategy.workflows.models import current_model
 from fair_strategy.workflows.rounds import adopt_model, train_round
 from fair_strategy.workflows.simulation.annotator import annotate
 from fair_strategy.workflows.simulation.cohorts import TEST, KnownCohort, known_cohort
+from fair_strategy.workflows.simulation.environment import environment, going_on_in
 from fair_strategy.workflows.simulation.evaluation import TestedCase, by_subgroup, tested
 from fair_strategy.workflows.simulation.first_models import (
     CLIENT,
@@ -69,6 +70,7 @@ class _Game:
             self.shard["rounds"] = []
         if not self.next_round:
             shutil.rmtree(self.state_dir, ignore_errors=True)
+        self.shard = going_on_in(self.shard, environment(workspace, run))
         self.study = opened(workspace, run, self.state_dir)
         self._first = None if run.is_floor else first_model(workspace, run)
 

@@ -1,6 +1,6 @@
 """What a simulation is made of: cohort, starts, budget, training, arms, stages; checked."""
 
-from collections.abc import Mapping
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +11,11 @@ from fair_strategy.config import SettingsError, StudySettings, parse_settings
 from fair_strategy.config_file import Block, known_or_error, read_yaml, validated
 from fair_strategy.data.synthetic.subject import EFFECT_MM, MAJORITY, MINORITY
 from fair_strategy.workflows.planning import refusal
+from fair_strategy.workflows.simulation.checks import (
+    check_network,
+    check_start,
+    check_study_settings,
+)
 
 WHOLE_POOL = "whole_pool"
 """The strategy of the arm that is trained once on every scan of the pool: the floor of the gap."""
@@ -19,10 +24,13 @@ BRAIN = "brain"
 """Field of view of whole volumes; the other one is a box around the structure."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Seed = Annotated[int, Field(ge=0)]
 Triple = tuple[int, int, int]
 
 
 def _seeds(value: Any) -> Any:
+    if isinstance(value, int) and value < 1:
+        raise ValueError(f"expected a number of seeds, 1 or more, or a list of seeds; got {value}")
     return tuple(range(value)) if isinstance(value, int) else value
 
 
@@ -77,6 +85,11 @@ class TrainingBlock(Block):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     localiser: Path | None = None
 
+    @model_validator(mode="after")
+    def _network_exists(self) -> "TrainingBlock":
+        check_network(self.channels, self.strides, self.window)
+        return self
+
 
 class AnnotatorBlock(Block):
     """Who annotates.
@@ -112,6 +125,11 @@ class ArmBlock(Block):
     def _known(self) -> "ArmBlock":
         known_or_error([self.strategy], [*STRATEGIES, WHOLE_POOL], "strategy")
         known_or_error(self.by_bias, EFFECT_MM, "bias")
+        if self.strategy == WHOLE_POOL and (self.carry_over or self.annotator != AnnotatorBlock()):
+            raise ValueError(
+                f"strategy {WHOLE_POOL!r} is trained once on the true masks: annotator and "
+                "carry_over do nothing there; leave them out"
+            )
         return self
 
 
@@ -122,7 +140,7 @@ class StageBlock(Block):
     biases: tuple[str, ...] = Field(min_length=1)
     starts: tuple[str, ...] = Field(min_length=1)
     arms: tuple[str, ...] = Field(min_length=1)
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = Field(min_length=1)
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_seeds)] = Field(min_length=1)
 
 
 class SimulationSettings(Block):
@@ -147,31 +165,33 @@ class SimulationSettings(Block):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SimulationSettings":
+        self._check_stages()
+        for name, start in self.starts.items():
+            self._check_budget(name, check_start(name, start, self.cohort.pool))
+        for name, arm in self.arms.items():
+            self._check_arm(name, arm)
+        return self
+
+    def _check_stages(self) -> None:
         for stage in self.stages:
             known_or_error(stage.biases, EFFECT_MM, "bias")
             known_or_error(stage.starts, self.starts, "start")
             known_or_error(stage.arms, self.arms, "arm")
-        for name, start in self.starts.items():
-            self._check_start(name, start)
-        for arm in self.arms.values():
-            for bias in EFFECT_MM:
-                settings = study_settings(self, arm, bias=bias, seed=0)
-                reason = "" if arm.strategy == WHOLE_POOL else refusal(arm.strategy, settings)
-                if reason:
-                    raise ValueError(reason)
-        return self
+        counted = Counter(stage.name for stage in self.stages)
+        twice = [name for name, number in counted.items() if number > 1]
+        if twice:
+            raise ValueError(f"stages: expected a name once, got {', '.join(twice)} again")
 
-    def _check_start(self, name: str, start: Mapping[str, int] | tuple[str, ...]) -> None:
-        if not isinstance(start, Mapping):
-            return
-        known_or_error(start, self.cohort.pool, f"group of start {name!r}")
-        for group, number in start.items():
-            if not 0 <= number <= self.cohort.pool[group]:
-                most = self.cohort.pool[group]
-                raise ValueError(f"start {name!r}: expected 0 to {most} of group {group}")
-        if not any(start.values()):
-            raise ValueError(f"start {name!r}: expected at least one scan to train on, got none")
-        self._check_budget(name, sum(start.values()))
+    def _check_arm(self, name: str, arm: ArmBlock) -> None:
+        for bias in EFFECT_MM:
+            settings = study_settings(self, arm, bias=bias, seed=0)
+            reason = "" if arm.strategy == WHOLE_POOL else refusal(arm.strategy, settings)
+            if reason:
+                raise ValueError(reason)
+            try:
+                check_study_settings(settings, self.cohort.pool)
+            except ValueError as error:
+                raise ValueError(f"arm {name!r}: {error}") from None
 
     def _check_budget(self, start: str, labelled: int) -> None:
         there, asked = sum(self.cohort.pool.values()), labelled + self.budget * self.rounds
@@ -218,15 +238,20 @@ def read_simulation(path: Path) -> SimulationSettings:
 
     Raises:
         SettingsError: for no YAML, an unknown option, strategy, rule or name (the good ones are
-            listed) or a bad value.
+            listed), a bad value or a localiser that is not there.
     """
     found = validated(SimulationSettings, read_yaml(path), source=path.name)
-    return _with_paths(found, path.parent)
+    return _with_paths(found, path)
 
 
-def _with_paths(found: SimulationSettings, folder: Path) -> SimulationSettings:
+def _with_paths(found: SimulationSettings, source: Path) -> SimulationSettings:
     localiser = found.training.localiser
     if localiser is None:
         return found
-    training = found.training.model_copy(update={"localiser": (folder / localiser).resolve()})
+    path = (source.parent / localiser).resolve()
+    if not path.is_file():
+        raise SettingsError(
+            f"{source.name}: training.localiser: expected a checkpoint, there is no file {path}"
+        )
+    training = found.training.model_copy(update={"localiser": path})
     return found.model_copy(update={"training": training})

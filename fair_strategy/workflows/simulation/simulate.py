@@ -1,20 +1,17 @@
 """A whole simulation: cohorts, then every run, one after another or several side by side."""
 
-import json
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from importlib import metadata
 from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
-from fair_strategy.learning.checkpoint import write_atomically
 from fair_strategy.workflows.simulation.cohorts import POOL, TEST, make_cohort
+from fair_strategy.workflows.simulation.description import write_description
 from fair_strategy.workflows.simulation.first_models import Workspace
 from fair_strategy.workflows.simulation.plan import Run, runs
 from fair_strategy.workflows.simulation.progress import Progress
@@ -23,8 +20,6 @@ from fair_strategy.workflows.simulation.settings import SimulationSettings
 from fair_strategy.workflows.simulation.shards import is_finished, read_shard, shard_path
 from fair_strategy.workflows.simulation.tables import write_tables
 from fair_strategy.workflows.threads import keep_numpy_to_one_thread
-
-PACKAGES = ("fair-strategy", "torch", "monai", "numpy", "scipy")
 
 
 def simulate(
@@ -39,7 +34,8 @@ def simulate(
     """Play all runs of a simulation and write its tables.
 
     The result depends on the settings alone (on a CPU): not on `jobs`, nor on where an earlier
-    call was killed. The tables are written after every run, of what there is.
+    call was killed. The tables are written after every run, of what there is; run.json at the
+    beginning, after every run and at the end.
 
     Args:
         workspace: where; the device.
@@ -60,12 +56,15 @@ def simulate(
         read_shard(workspace.out, run)  # refuses one of other settings before any work
     with counted(workspace, wanted, say) as progress:
         todo = [run for run in wanted if not is_finished(workspace.out, run)]
+        for note in write_description(simulation, workspace, known, todo=todo):
+            say(note)
         _make_cohorts(workspace, todo, jobs, say)
         for _ in _played(workspace, todo, jobs, progress):
             write_tables(workspace.out, known)
+            write_description(simulation, workspace, known)
     write_tables(workspace.out, known)
     seconds = time.monotonic() - started
-    _write_description(simulation, workspace, known, seconds)
+    write_description(simulation, workspace, known, seconds=seconds)
     return {
         "out": str(workspace.out),
         "runs": len(wanted),
@@ -197,38 +196,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-# -------------------------------------------------------------------- what it was
-
-
-def _write_description(
-    simulation: SimulationSettings, workspace: Workspace, known: Sequence[Run], seconds: float
-) -> None:
-    path = workspace.out / "run.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    configuration = simulation.model_dump(mode="json")
-    localiser = simulation.training.localiser
-    configuration["training"]["localiser"] = localiser.name if localiser else None
-    described = {
-        "configuration": configuration,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in PACKAGES},
-        },
-        "hardware": _hardware(workspace.device),
-        "wall_seconds": round(before.get("wall_seconds", 0.0) + seconds, 1),
-        "seeds": sorted({run.seed for run in known}),
-    }
-    write_atomically(path, (json.dumps(described, indent=2) + "\n").encode())
-
-
-def _hardware(device: str) -> dict[str, Any]:
-    import torch
-
-    kind = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
-    return {"device": device, "kind": kind, "cores": _cores()}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from fair_strategy.config import SettingsError
-from fair_strategy.workflows.simulation.plan import runs
+from fair_strategy.workflows.simulation.checks import pool_ids
+from fair_strategy.workflows.simulation.cohorts import POOL, known_cohort
+from fair_strategy.workflows.simulation.plan import runs, short_digest
 from fair_strategy.workflows.simulation.settings import read_simulation
 from fair_strategy.workflows.simulation.shards import read_shard, shard_path
 from tests.unit.workflows.simulation.conftest import TINY, written
@@ -15,6 +17,18 @@ CONFIGURATIONS = Path(__file__).parents[4] / "experiments"
 
 def arm(**options):
     return {"arms": {"weighted": {"strategy": "weighted_entropy", **options}}}
+
+
+def starts(case_ids):
+    return {"starts": {"imbalanced": case_ids}}
+
+
+def stage(**options):
+    return {"stages": [{**TINY["stages"][0], **options}]}
+
+
+def training(**options):
+    return {"training": {**TINY["training"], **options}}
 
 
 @pytest.mark.parametrize(
@@ -43,11 +57,83 @@ def arm(**options):
         ({"stages": [{**TINY["stages"][0], "arms": ["w"]}]}, r"unknown arm 'w'; .* weighted"),
         ({"stages": [{**TINY["stages"][0], "seeds": 0}]}, r"stages.0.seeds"),
         ({"budget": 0}, r"budget: .*greater than or equal to 1, got 0"),
+        (starts([]), r"start 'imbalanced': expected at least one scan to train on, got none"),
+        (
+            starts(["sub-002_T1w", "sub-001_T1w", "sub-002_T1w"]),
+            r"start 'imbalanced': expected each scan once, got sub-002_T1w again",
+        ),
+        (
+            starts([f"sub-{n:03d}_T1w" for n in range(1, 12)]),
+            r"no scan sub-010_T1w, sub-011_T1w; expected some of sub-001_T1w to sub-009_T1w",
+        ),
+        (
+            starts([f"sub-{n:03d}_T1w" for n in range(1, 7)]),
+            r"its 6 scans and 2 rounds of 2 ask for 10, the pool has 9; take a larger pool",
+        ),
+        (stage(seeds=[0, -1]), r"stages.0.seeds.1: .*greater than or equal to 0, got -1"),
+        (stage(seeds=-2), r"stages.0.seeds: expected a number of seeds, 1 or more, .* got -2"),
+        (training(channels=[4, 8, 16]), r"one fewer than channels.* got 1 strides and 3 channels"),
+        (training(strides=[2, 2]), r"training: strides: .* got 2 strides and 2 channels"),
+        (training(channels=[4], strides=[]), r"which are 2 or more; got 0 strides and 1 channels"),
+        (training(channels=[4, 0]), r"channels, strides, window: expected numbers of 1 or more"),
+        (training(window=[12, 15, 12]), r"window: expected multiples of 2, .* got 12, 15, 12"),
+        (training(window=[12, 0, 12]), r"channels, strides, window: expected numbers of 1 or more"),
+        (training(window=[2, 2, 2]), r"window: expected a side above 2: one voxel is left"),
+        (training(localiser="none.pt"), r"training.localiser: .*there is no file .*/none\.pt"),
+        (
+            arm(settings={"rule": "reducible_error", "attainable": "A=0.9,C=0.8"}),
+            r"arm 'weighted': unknown group of attainable 'C'; expected one of A, B",
+        ),
+        (
+            arm(by_bias={"weak": {"rule": "reducible_error", "attainable": "D=0.9"}}),
+            r"unknown group of attainable 'D'",
+        ),
+        (
+            arm(settings={"sensitive_feature": "sex"}),
+            r"'sensitive_feature': a simulation tells its scans apart by 'group'; leave it out",
+        ),
+        ({"settings": {"train_every": 2}}, r"'train_every': a simulation trains once a round"),
+        (
+            arm(settings={"validation_per_group": 3}),
+            r"'validation_per_group': expected 0 to 2, half of .* 4 scans of group B, got 3",
+        ),
+        ({"stages": [TINY["stages"][0]] * 2}, r"stages: expected a name once, got only again"),
+        (
+            arm(strategy="whole_pool", carry_over=True),
+            r"'whole_pool' is trained once on the true masks: annotator and carry_over do nothing",
+        ),
+        (
+            arm(strategy="whole_pool", annotator={"kind": "anchoring"}),
+            r"'whole_pool' is trained once on the true masks",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_and_the_good_ones_are_listed(tmp_path, changed, message):
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(SettingsError, match=message) as refused:
         read_simulation(written(tmp_path / "config.yaml", **changed))
+    assert str(refused.value).startswith("config.yaml: ")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        starts(["sub-009_T1w", "sub-001_T1w", "sub-002_T1w", "sub-003_T1w", "sub-004_T1w"]),
+        stage(seeds=[3, 5]),
+        training(channels=[4, 8, 16], strides=[2, 2], window=[4, 8, 4]),
+        arm(settings={"sensitive_feature": "group", "train_every": 0, "validation_per_group": 2}),
+        arm(settings={"rule": "reducible_error", "attainable": "B=0.8"}),
+        arm(strategy="whole_pool", annotator={"kind": "perfect"}, carry_over=False),
+    ],
+    ids=["as many scans as there are", "seeds", "network", "settings", "attainable", "whole pool"],
+)
+def test_what_can_just_be_is_accepted(tmp_path, changed):
+    assert runs(read_simulation(written(tmp_path / "config.yaml", **changed)))
+
+
+def test_the_scans_of_a_pool_are_known_before_it_is_made(tiny_cohorts):
+    pool = known_cohort(tiny_cohorts, POOL, bias="strong", field_of_view="caudate")
+    assert pool_ids(TINY["cohort"]["pool"]) == sorted(pool.cases)
+    assert pool_ids({"A": 600, "B": 400})[-1] == "sub-1000_T1w"
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "", "\xff\xfe"])
@@ -120,6 +206,29 @@ def test_development_and_final_runs_share_no_scan():
     ]
     seeds = [seed for cohort in found for seed in (cohort.pool_seed, cohort.test_seed)]
     assert len(set(seeds)) == len(seeds)
+
+
+def test_every_arm_of_small_is_the_same_in_full():
+    small, full = (read_simulation(CONFIGURATIONS / f"{name}.yaml") for name in ("small", "full"))
+    assert {name: full.arms.get(name) for name in small.arms} == dict(small.arms)
+
+    def played(simulation):
+        return {
+            (bias, start, arm)
+            for stage in simulation.stages
+            for bias in stage.biases
+            for start in stage.starts
+            for arm in stage.arms
+        }
+
+    assert played(small) <= played(full)
+
+
+def test_the_digests_of_the_confirmation_are_those_of_the_runs_that_were_begun():
+    # Hours of work lie in shards that are not committed while they grow; a check more or another
+    # default must not part them from their configuration.
+    simulation = read_simulation(CONFIGURATIONS / "confirmation.yaml")
+    assert short_digest([run.digest() for run in runs(simulation)]) == "ec48f03c1c52a7d5"
 
 
 def test_the_committed_shards_are_those_of_the_committed_configuration():
