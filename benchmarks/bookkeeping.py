@@ -4,9 +4,9 @@
 
 *round*: `score_study` and `make_plans` with a stand-in for the networks, beside the stock way, one
 `update_image_info` an image, at sizes that end in minutes. *start*: from the command to the first
-answer, on a new study and on a known one, at 100 scans and at many. *files*: files dropped one by
-one into a folder that is watched, here and by the stock datastore. --out replaces the tables in a
-page.
+answer, on a new study and on a known one, at 100 scans and at many; here and of a stock server on a
+flat folder. *files*: files dropped one by one into a folder that is watched, here and by the stock
+datastore. --out replaces the tables in a page.
 """
 
 import argparse
@@ -16,15 +16,17 @@ import tempfile
 import threading
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from pools import pool_study, stand_in, write_pool, write_scans
-from servers import flush_ms, our_server, replace_measured, table
+from servers import Server, check_page, flush_ms, our_server, replace_measured, stock_server, table
 
 from fair_strategy.host.watcher import Watcher
 from fair_strategy.host.worker import spare_collector
@@ -63,6 +65,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder to work in; its disk is measured")
     parser.add_argument("--out", type=Path, help="page whose tables are replaced")
     given = parser.parse_args()
+    check_page(given.out, *given.parts)
     if given.work:
         given.work.mkdir(parents=True, exist_ok=True)
     for part in given.parts:
@@ -141,20 +144,30 @@ def _compared(stock: dict[int, Spent], ours: Spent, size: int) -> str:
 
 
 def starts(root: Path, size: int) -> str:
-    """Seconds from the command to the first answer; the loop starts no work meanwhile."""
-    found: dict[int, list[float]] = {}
-    for count in (SMALL, size):
-        place = root / str(count)
-        place.mkdir()
-        write_pool(place / "studies", count)
-        found[count] = []
-        for _ in range(2):
-            with our_server(place, place / "studies", enable_background="false") as server:
-                found[count].append(server.started_s)
-    rows = []
-    for what, few, many in zip(("a new study", "a known study"), *found.values(), strict=True):
-        rows.append([what, f"{few:.2f}", f"{many:.2f}", f"{many / few:.2f}"])
-    return table(["start, s", f"{SMALL} scans", f"{size} scans", "ratio"], rows)
+    """Seconds from the command to the first answer; nobody's loop starts work meanwhile."""
+    kinds: dict[str, tuple[Callable[..., None], Callable[..., AbstractContextManager[Server]]]] = {
+        "ours": (write_pool, partial(our_server, enable_background="false")),
+        "stock": (partial(write_scans, bids=False), stock_server),
+    }
+    places = {(kind, n): root / f"{kind}-{n}" for n in (SMALL, size) for kind in kinds}
+    for (kind, count), place in places.items():
+        kinds[kind][0](place / "studies", count)
+    found: dict[tuple[str, str], list[Spent]] = defaultdict(list)
+    for what in ("a new study", "a known study"):
+        for (kind, _), place in places.items():
+            with kinds[kind][1](place, place / "studies") as server:
+                found[kind, what].append(Spent(server.started_s, server.cpu_s()))
+    rows = [
+        [*which, *(f"{s.wall:.2f} ({s.cpu:.2f})" for s in (few, many)), _ratio(many, few)]
+        for which, (few, many) in found.items()
+    ]
+    names = ["server", "start, s (CPU-s)", f"{SMALL} scans", f"{size} scans", "ratio"]
+    load = f"{os.cpu_count()} cores, average load over five minutes {os.getloadavg()[1]:.1f}."
+    return f"{load}\n\n{table(names, rows)}"
+
+
+def _ratio(over: Spent, under: Spent) -> str:
+    return f"{over.wall / under.wall:.2f} ({over.cpu / under.cpu:.2f})"
 
 
 def new_files(root: Path, size: int, *, dropped: int = 200, every_s: float = 0.05) -> str:

@@ -1,12 +1,12 @@
 """Whether scoring keeps a GPU at work: scans a second, beside the networks' bare rate on it.
 
-    python benchmarks/gpu_scoring.py [--device cuda] [--cohort sample-data/cohort] [--out PAGE]
+    python benchmarks/gpu_scoring.py [--device cpu] [--cohort sample-data/cohort] [--out PAGE]
 
 On the same scans, in copies so that the start does not count: *reading* alone in as many threads as
 the service has; the *bare* passes of the networks, on the very inputs that these scans give them,
 in batches and half precision as the service computes them; and `score_study`, from files to
-committed scores. With `--device cpu` the same runs where there is no GPU, one scan at a time. --out
-replaces the table in a page.
+committed scores. Without a GPU nothing is measured, unless --device cpu asks for the same on the
+processor, one scan at a time. --out replaces the table in a page.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from scoring_methods import SHIPPED, scored
 from segmentation_cost import passes_inputs
-from servers import replace_measured, table
+from servers import check_page, replace_measured, table
 from torch import nn
 
 from fair_strategy.config import StudySettings
@@ -35,7 +35,9 @@ from fair_strategy.workflows.study import open_study
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu"), default="cuda", help="cuda, if there is one"
+    )
     parser.add_argument("--cohort", type=Path, default=Path("sample-data/cohort"))
     parser.add_argument(
         "--copies", type=int, default=20, help="of each scan, as scans of their own"
@@ -43,6 +45,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder to work in; its disk is measured")
     parser.add_argument("--out", type=Path, help="page whose table is replaced")
     given = parser.parse_args()
+    check_page(given.out, "gpu")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        print("Not measured: there is no GPU here; --device cpu measures the same without one.")
+        return
     if given.work:
         given.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=given.work) as folder:

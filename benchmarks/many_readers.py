@@ -17,12 +17,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from servers import check_page, replace_measured
+
 sys.path.insert(0, ".")
 
 from tests.app import cohorts, serving
 from tests.app.reading_room import Notes, Room, books, given_twice, noted
 
-MARKS = ("<!-- measured -->", "<!-- /measured -->")
 LEASE_S = 5.0
 MANNERS = {"submit": 0.8, "skip": 0.1, "hand back": 0.08, "go away": 0.02}
 CONF = {
@@ -59,11 +60,12 @@ def main() -> int:
     parser.add_argument("--readers", type=int, nargs="+", default=[1, 2, 5, 10, 20])
     parser.add_argument("--out", type=Path, help="page whose table is replaced")
     asked = parser.parse_args()
+    check_page(asked.out)
     levels = [measured(readers, asked.scans) for readers in asked.readers]
     table = report(levels)
     sys.stdout.write(table)
     if asked.out is not None:
-        _replace(asked.out, table)
+        replace_measured(asked.out, table)
     return int(any(level.twice or level.lost or level.not_kept for level in levels))
 
 
@@ -133,12 +135,6 @@ def _median(seconds: list[float]) -> float:
 
 def _high(seconds: list[float]) -> float:
     return sorted(seconds)[int(0.95 * len(seconds))]
-
-
-def _replace(page: Path, table: str) -> None:
-    text = page.read_text(encoding="utf-8")
-    start, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
-    page.write_text(f"{text[:start]}\n{table}{text[end:]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

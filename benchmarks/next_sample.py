@@ -6,10 +6,12 @@ For each size a study of tiny scans, all scored by a stand-in for the networks a
 flat folder of as many for a stock application. All servers run at once and are asked in turns, so
 that what else the machine does weighs on all alike; each request goes over HTTP and a connection
 of its own, as the stock client sends it. The cheapest route of each server, ``GET /``, is asked
-beside. --work keeps the studies for a next run; --out replaces the tables in a page.
+beside, and an upload as large as Submit's under a tag that ours refuses when it has received it.
+--work keeps the studies for a next run; --out replaces the tables in a page.
 """
 
 import argparse
+import json
 import os
 import statistics
 import tempfile
@@ -25,7 +27,9 @@ import numpy as np
 from pools import AFFINE, SIDE, pool_study, stand_in, write_scans
 from servers import (
     Server,
+    check_page,
     flush_ms,
+    multipart,
     our_server,
     percentile,
     replace_measured,
@@ -40,6 +44,7 @@ from fair_strategy.workflows.scoring import score_study
 SIZES = [100, 1000, 5000, 20000]
 IN_A_ROW = 20
 TRIVIAL, INFO, NEXT, SUBMIT = "`GET /`", "`GET /info/`", "Next Sample", "Submit"
+UPLOAD = "Submit's upload, refused"
 OURS, STOCK = "ours", "stock"
 STRATEGIES = {OURS: "weighted_entropy", STOCK: "random"}
 # A click gives back what this reader holds, with no pause: the pool is as large at the last click
@@ -70,6 +75,7 @@ def main() -> None:
     parser.add_argument("--stock-up-to", type=int, default=20000, help="scans; 0 for none")
     parser.add_argument("--out", type=Path, help="page whose tables are replaced")
     given = parser.parse_args()
+    check_page(given.out, "next sample")
     sizes = {OURS: given.sizes, STOCK: [n for n in given.sizes if n <= given.stock_up_to]}
     with tempfile.TemporaryDirectory() as passing, ExitStack() as running:
         work = given.work or Path(passing)
@@ -109,13 +115,15 @@ def planned(root: Path, size: int) -> None:
 def measure(servers: dict[tuple[str, int], Server], rounds: int) -> dict[Key, Found]:
     """All requests to all servers, in turns; the first round does not count.
 
-    Submit comes last: it gives the background work to do, which would weigh on all the rest.
+    Submit comes last: it gives the background work to do, which would weigh on all the rest. What
+    is taken off it is measured under the same load.
     """
     found: dict[Key, Found] = defaultdict(lambda: Found([], []))
-    for asked in ((TRIVIAL, INFO, NEXT), (SUBMIT,)):
+    for asked in ((TRIVIAL, INFO, NEXT), (UPLOAD, SUBMIT)):
         for turn in range(rounds + 1):
             for (kind, size), server in servers.items():
-                for request in asked:
+                # A stock server takes a label under any tag.
+                for request in (one for one in asked if (kind, one) != (STOCK, UPLOAD)):
                     calls = calls_of(request, server, STRATEGIES[kind])
                     cpu, taken = server.cpu_s(), [timed(call) for call in calls]
                     if turn:
@@ -129,10 +137,11 @@ def calls_of(request: str, server: Server, strategy: str) -> list[Callable[[], o
     """One row of requests of a kind; what they need is asked for now."""
     if request == SUBMIT:
         return submits(server, strategy)
-    call = {
+    call: Callable[[], object] = {
         TRIVIAL: partial(server.ask, "GET", "/"),
         INFO: partial(server.ask, "GET", "/info/"),
         NEXT: partial(server.next_sample, strategy, "reader"),
+        UPLOAD: partial(refused_upload, server, tiny_mask(0)),
     }[request]
     return [call] * IN_A_ROW
 
@@ -143,11 +152,29 @@ def submits(server: Server, strategy: str, count: int = 3) -> list[Callable[[], 
     for number in range(count):
         reader = f"reader-{number}"
         image = server.next_sample(strategy, reader)["id"]
-        array = np.zeros((SIDE, SIDE, SIDE), dtype=np.uint8)
-        array[number, 0, 0] = 1
-        mask = nib.Nifti1Image(array, AFFINE).to_bytes()
-        calls.append(partial(server.submit, image, mask, reader))
+        calls.append(partial(server.submit, image, tiny_mask(number), reader))
     return calls
+
+
+def tiny_mask(number: int) -> bytes:
+    """A file with one voxel set, another for each number."""
+    array = np.zeros((SIDE, SIDE, SIDE), dtype=np.uint8)
+    array[number, 0, 0] = 1
+    content: bytes = nib.Nifti1Image(array, AFFINE).to_bytes()
+    return content
+
+
+def refused_upload(server: Server, mask: bytes) -> None:
+    """A mask sent as by Submit, but under a tag of the model's: received, looked at no further."""
+    body, kind = multipart({"params": json.dumps({"client_id": "reader"})}, {"label": mask})
+    path = "/datastore/label?image=sub-00000_T1w&tag=original"
+    try:
+        server.ask("PUT", path, body, **{"Content-Type": kind})
+    except ValueError as error:
+        if "belongs to the model" in str(error):
+            return
+        raise
+    raise ValueError(f"PUT {path}: expected a refusal, it was taken")
 
 
 def report(found: dict[Key, Found], sizes: list[int], waited: float) -> str:
@@ -176,20 +203,30 @@ def report(found: dict[Key, Found], sizes: list[int], waited: float) -> str:
 
 
 def ratios(found: dict[Key, Found], sizes: list[int]) -> list[list[str]]:
-    """Next Sample against the trivial route, and stock against ours; by the clock and in CPU."""
-    wanted = [("Next Sample / `GET /`, ours", (OURS, NEXT), (OURS, TRIVIAL))]
-    wanted += [(f"{name}, stock / ours", (STOCK, name), (OURS, name)) for name in (NEXT, SUBMIT)]
-    rows = []
-    for name, over, under in wanted:
-        pairs = [(Key(*over, size), Key(*under, size)) for size in sizes]
+    """Our requests against the trivial route, and stock against ours; by the clock and in CPU."""
+
+    def row(name: str, over: tuple[str, str], under: tuple[str, str], less: str = "") -> list[str]:
+        def ratio(size: int, of: Callable[[Found], float]) -> str:
+            taken_off = of(found[Key(over[0], less, size)]) if less else 0.0
+            value = (of(found[Key(*over, size)]) - taken_off) / of(found[Key(*under, size)])
+            return f"{value:.2f}"
+
         cells = [
-            f"{_middle(found[a]) / _middle(found[b]):.2f}, {_mean(found[a]) / _mean(found[b]):.2f}"
-            if a in found
-            else ""
-            for a, b in pairs
+            f"{ratio(size, _middle)}, {ratio(size, _mean)}" if Key(*over, size) in found else ""
+            for size in sizes
         ]
-        rows.append([name, *cells])
-    return rows
+        return [name, *cells]
+
+    return [
+        row("Next Sample / `GET /`, ours", (OURS, NEXT), (OURS, TRIVIAL)),
+        row(
+            "(Submit - its upload, refused) / `GET /`, ours",
+            (OURS, SUBMIT),
+            (OURS, TRIVIAL),
+            UPLOAD,
+        ),
+        *(row(f"{name}, stock / ours", (STOCK, name), (OURS, name)) for name in (NEXT, SUBMIT)),
+    ]
 
 
 def growth(found: dict[Key, Found]) -> list[list[str]]:

@@ -38,6 +38,14 @@ def write_scans(folder: Path, count: int, *, bids: bool = True, first: int = 0) 
         (place / f"{subject}_T1w.nii").write_bytes(content)
 
 
+def numbered_mask(number: int) -> bytes:
+    """A mask of such a scan that no other number below 2^16 gives, as a .nii file."""
+    array = np.zeros(SIDE**3, dtype=np.uint8)
+    array[:16] = [number >> bit & 1 for bit in range(16)]
+    array[SIDE**2] = 1
+    return bytes(nib.Nifti1Image(array.reshape(SIDE, SIDE, SIDE), AFFINE).to_bytes())
+
+
 def write_pool(folder: Path, count: int) -> None:
     """A BIDS folder of so many scans of two groups."""
     write_scans(folder, count)

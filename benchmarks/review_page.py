@@ -23,8 +23,8 @@ from typing import Any
 sys.path.insert(0, "scripts")
 
 from review_study import browser, log_in, review_page, study_server, until
+from servers import check_page, replace_measured
 
-MARKS = ("<!-- measured -->", "<!-- /measured -->")
 AIMS = {"open": 2.0, "case": 1.5, "slice": 0.120}
 
 # The first view is the axial one; a frame arrives as a new source of its picture.
@@ -69,6 +69,7 @@ def main() -> int:
     parser.add_argument("--server", help="address of a server whose scans are all scored")
     parser.add_argument("--out", type=Path, help="page whose table is replaced")
     asked = parser.parse_args()
+    check_page(asked.out)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         served = (
@@ -85,7 +86,7 @@ def main() -> int:
     table = report(found)
     sys.stdout.write(table)
     if asked.out is not None:
-        _replace(asked.out, table)
+        replace_measured(asked.out, table)
     return 0
 
 
@@ -156,13 +157,6 @@ def _children(pid: int) -> list[int]:
 def _resident_mb(pid: int) -> float:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def _replace(page: Path, table: str) -> None:
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    page.write_text(f"{before}{MARKS[0]}\n\n{table}\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,25 +4,28 @@
 
 On the same scans and the same network, CPU seconds of all threads: reading and decoding, the bare
 passes of the networks, and `score_study` as the service runs it, prediction files and database
-included, on one thread and on two; then stock `epistemic_v2` with five passes of the segmenter
-over the whole scan, and our MC dropout of 5 and of 20 passes. Each ranking is compared with that of
-one deterministic pass by Spearman's correlation. --out replaces the tables in a page.
+included, on one thread, on two, and by two processes of one thread; then stock `epistemic_v2` with
+five passes of the segmenter over the whole scan, and our MC dropout of 5 and of 20 passes. Each
+ranking is compared with that of one deterministic pass by Spearman's correlation. --out replaces
+the tables in a page.
 """
 
 import argparse
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from scipy.stats import spearmanr
 from segmentation_cost import bare_passes, passes_inputs
-from servers import flush_ms, replace_measured, table
+from servers import check_page, flush_ms, replace_measured, table
 from stock_scoring import stock_scores
 
 from fair_strategy.config import StudySettings
@@ -30,6 +33,7 @@ from fair_strategy.data import bids
 from fair_strategy.data.volumes import read_image
 from fair_strategy.learning.checkpoint import load_model
 from fair_strategy.store import scores
+from fair_strategy.workflows.executors import Workers, workers
 from fair_strategy.workflows.intake import prepare
 from fair_strategy.workflows.models import current_model
 from fair_strategy.workflows.scoring import score_study
@@ -37,6 +41,8 @@ from fair_strategy.workflows.study import Study, masked_score, open_study
 
 SHIPPED = Path("apps/fair_caudate/model/pretrained.pt")
 PASSES = (5, 20)
+READ, BARE, WHOLE = "read and decode", "bare passes", "score_study"
+RAN = ("1 thr.", "2 thr.", "2 proc.")
 
 
 @dataclass
@@ -55,16 +61,18 @@ def main() -> None:
     parser.add_argument("--without-stock", action="store_true")
     parser.add_argument("--out", type=Path, help="page whose tables are replaced")
     given = parser.parse_args()
+    check_page(given.out, "scoring")
     if given.work:
         given.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=given.work) as folder:
         root = Path(folder)
         paths = link_scans(given.cohort, root / "studies", given.scans)
         parts = [measure_parts(root, paths, threads) for threads in (1, 2)]
+        processes = measure_processes(root, paths)
         torch.set_num_threads(1)
         methods, rankings = measure_methods(root, paths, stock=not given.without_stock)
         waited = flush_ms(root)
-    text = report(parts, methods, rankings, len(paths), waited)
+    text = report([*parts, processes], methods, rankings, len(paths), waited)
     print(text)
     if given.out:
         replace_measured(given.out, text, "scoring")
@@ -82,13 +90,19 @@ def link_scans(cohort: Path, target: Path, count: int) -> list[Path]:
 
 
 @contextmanager
-def per_scan(count: int) -> Iterator[Spent]:
-    """Filled when the block ends."""
+def per_scan(count: int, helpers: Sequence[psutil.Process] = ()) -> Iterator[Spent]:
+    """Filled when the block ends; the CPU time with that of other processes."""
     spent = Spent(0.0, 0.0)
-    cpu, wall = time.process_time(), time.perf_counter()
+    cpu, wall = cpu_s(helpers), time.perf_counter()
     yield spent
-    spent.cpu = (time.process_time() - cpu) / count
     spent.wall = (time.perf_counter() - wall) / count
+    spent.cpu = (cpu_s(helpers) - cpu) / count
+
+
+def cpu_s(helpers: Sequence[psutil.Process]) -> float:
+    """CPU seconds so far of this process and of others."""
+    spent = [helper.cpu_times() for helper in helpers]
+    return time.process_time() + sum(times.user + times.system for times in spent)
 
 
 def measure_parts(root: Path, paths: list[Path], threads: int) -> dict[str, Spent]:
@@ -105,7 +119,19 @@ def measure_parts(root: Path, paths: list[Path], threads: int) -> dict[str, Spen
     del volumes, inputs
     with per_scan(len(paths)) as scoring:
         scored(study, len(paths))
-    return {"read and decode": reading, "bare passes": passing, "score_study": scoring}
+    return {READ: reading, BARE: passing, WHOLE: scoring}
+
+
+def measure_processes(root: Path, paths: list[Path]) -> dict[str, Spent]:
+    """The whole of scoring by two processes of one thread, which are at work already."""
+    with workers("processes:2") as made:
+        scored(new_study(root, "processes-warm"), len(paths), made)
+        study = new_study(root, "processes")
+        current_model(study)
+        helpers = [psutil.Process(child.pid) for child in active_children()]
+        with per_scan(len(paths), helpers) as scoring:
+            scored(study, len(paths), made)
+    return {WHOLE: scoring}
 
 
 def measure_methods(
@@ -148,9 +174,9 @@ def new_study(root: Path, name: str, **settings: Any) -> Study:
     return study
 
 
-def scored(study: Study, count: int) -> None:
+def scored(study: Study, count: int, made: Workers | None = None) -> None:
     """Score all; ValueError if some cannot be."""
-    done = score_study(study).scored
+    done = score_study(study, workers=made).scored
     if done != count:
         raise ValueError(f"expected {count} scores, got {done}")
 
@@ -163,22 +189,7 @@ def report(
     waited: float,
 ) -> str:
     """Markdown: seconds a scan, ratios, correlations."""
-    names = ["part", *(f"{kind}, {n} thr." for n in (1, 2) for kind in ("CPU-s", "s"))]
-    rows = [
-        [name, *(f"{value:.3f}" for p in parts for value in (p[name].cpu, p[name].wall))]
-        for name in parts[0]
-    ]
-    rest = [_rest(part) for part in parts]
-    clock = [
-        p["score_study"].wall / max(p["read and decode"].wall, p["bare passes"].wall) for p in parts
-    ]
-    rows += [
-        [
-            "**besides reading and passes / their sum**",
-            *(c for r in rest for c in (f"{r:.0%}", "")),
-        ],
-        ["**the whole / the larger of the two**", *(c for r in clock for c in ("", f"{r:.2f}"))],
-    ]
+    names = ["part", *(f"{kind}, {ran}" for ran in RAN for kind in ("CPU-s", "s"))]
     base = methods["one pass"].cpu
     first = rankings["one pass, entropy in the ROI"]
     return "\n\n".join(
@@ -186,7 +197,7 @@ def report(
             f"{count} scans of the sample cohort. One flush of 4 KiB to this disk takes "
             f"{waited:.1f} ms. {os.cpu_count()} cores; average load over five minutes "
             f"{os.getloadavg()[1]:.1f}.",
-            table(names, rows),
+            table(names, part_rows(parts)),
             table(
                 ["method, one thread", "CPU-s a scan", "x one pass"],
                 [[n, f"{s.cpu:.3f}", f"{s.cpu / base:.1f}"] for n, s in methods.items()],
@@ -199,9 +210,31 @@ def report(
     )
 
 
-def _rest(part: Mapping[str, Spent]) -> float:
-    known = part["read and decode"].cpu + part["bare passes"].cpu
-    return (part["score_study"].cpu - known) / known
+def part_rows(parts: list[dict[str, Spent]]) -> list[list[str]]:
+    """Seconds and ratios, as run in each of `RAN`; of two processes only the whole is measured."""
+    one, two = parts[:2]
+    rows = [
+        [name, *(c for p in parts for c in (_cells(p[name]) if name in p else ("", "")))]
+        for name in one
+    ]
+    # Processes of one thread do what one thread does, on as many cores as two threads.
+    known = [part[READ].cpu + part[BARE].cpu for part in (one, two, one)]
+    rest = [(p[WHOLE].cpu - sum_) / sum_ for p, sum_ in zip(parts, known, strict=True)]
+    rows.append(
+        ["**besides reading and passes / their sum**", *(c for r in rest for c in (f"{r:.0%}", ""))]
+    )
+    for which, yardsticks in (("", (one, two, two)), (" on one thread", (one, one, one))):
+        clock = [
+            p[WHOLE].wall / max(y[READ].wall, y[BARE].wall)
+            for p, y in zip(parts, yardsticks, strict=True)
+        ]
+        name = f"**the whole / the larger of the two{which}**"
+        rows.append([name, *(c for r in clock for c in ("", f"{r:.2f}"))])
+    return rows
+
+
+def _cells(spent: Spent) -> tuple[str, str]:
+    return f"{spent.cpu:.3f}", f"{spent.wall:.3f}"
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from segmentation_floor import least_calls
+from servers import check_page, replace_measured
 from torch import nn
 
 from fair_strategy.config import StudySettings
@@ -56,7 +57,6 @@ READ, TORCH, BARE, LEAST, SCORE, PACK, SLIDE = (
 PARTS = (READ, TORCH, BARE, LEAST, SCORE, PACK, SLIDE)
 RATIOS = ((SCORE, TORCH), (SCORE, BARE), (LEAST, BARE), (SLIDE, SCORE))
 ROUTES = (SCORE, SLIDE)
-START, END = "<!-- measured -->", "<!-- /measured -->"
 
 
 class Seconds(NamedTuple):
@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--without-sliding", action="store_true")
     parser.add_argument("--out", type=Path, help="page whose table is replaced")
     given = parser.parse_args()
+    check_page(given.out)
     keep_numpy_to_one_thread()  # as wherever the application loads a model
     model = load_model(given.model)
     with tempfile.TemporaryDirectory() as passing:
@@ -107,7 +108,7 @@ def main() -> None:
     text = report(found, model, given.repeats)
     print(text)
     if given.out:
-        replace_table(given.out, text)
+        replace_measured(given.out, text)
 
 
 def kept_head(work: Path, index: int) -> tuple[Path, Path]:
@@ -265,13 +266,6 @@ def least_lines(found: list[Measured]) -> list[str]:
         needing = [one for one in found if name in one.least]
         lines.append(row(name, [f"{1e3 * mean(needing, 'cpu', name):.2f}"]))
     return lines
-
-
-def replace_table(page: Path, text: str) -> None:
-    """Put the text between the page's two marks."""
-    before, rest = page.read_text(encoding="utf-8").split(START)
-    after = rest.split(END)[1]
-    page.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

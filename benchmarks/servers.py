@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,23 @@ class Server:
         )
         return answer
 
-    def submit(self, image: str, mask: bytes, client_id: str) -> None:
-        """Submit, as the stock client sends it."""
-        body, kind = multipart({"params": json.dumps({"client_id": client_id})}, {"label": mask})
+    def submit(self, image: str, mask: bytes, client_id: str, **info: str) -> None:
+        """Submit, as the stock client sends it; more label info is added to the reader's name."""
+        params = json.dumps({"client_id": client_id, **info})
+        body, kind = multipart({"params": params}, {"label": mask})
         self.ask("PUT", f"/datastore/label?image={image}", body, **{"Content-Type": kind})
+
+    def objects(self) -> dict[str, Any]:
+        """What it tells of each scan."""
+        found: dict[str, Any] = json.loads(self.ask("GET", "/datastore/?output=all"))["objects"]
+        return found
+
+    def scored(self) -> int:
+        """Scans with a score: they have a prediction then, in a stock server a value."""
+        return sum(
+            "original" in found["labels"] or "epistemic_entropy" in found["image"]["info"]
+            for found in self.objects().values()
+        )
 
 
 def multipart(
@@ -100,9 +114,7 @@ def multipart(
 @contextmanager
 def our_server(root: Path, studies: Path, **conf: str) -> Iterator[Server]:
     """Our application with the shipped model; its state is in ``root/state``."""
-    (root / "app" / "model").mkdir(parents=True, exist_ok=True)
-    shutil.copy(APP / "main.py", root / "app" / "main.py")
-    shutil.copy(APP / "model" / "pretrained.pt", root / "app" / "model" / "pretrained.pt")
+    write_our_app(root)
     options = {"state_dir": str(root / "state"), **conf}
     words = [word for name, value in options.items() for word in ("--conf", name, value)]
     with _running(root, studies, words) as server:
@@ -110,12 +122,24 @@ def our_server(root: Path, studies: Path, **conf: str) -> Iterator[Server]:
 
 
 @contextmanager
-def stock_server(root: Path, studies: Path) -> Iterator[Server]:
+def stock_server(root: Path, studies: Path, main: str = STOCK_MAIN) -> Iterator[Server]:
     """A stock application on a flat folder."""
-    (root / "app").mkdir(parents=True, exist_ok=True)
-    (root / "app" / "main.py").write_text(STOCK_MAIN, encoding="utf-8")
+    write_stock_app(root, main)
     with _running(root, studies, []) as server:
         yield server
+
+
+def write_our_app(root: Path) -> None:
+    """A copy, so that MONAI Label writes its folders there."""
+    (root / "app" / "model").mkdir(parents=True, exist_ok=True)
+    shutil.copy(APP / "main.py", root / "app" / "main.py")
+    shutil.copy(APP / "model" / "pretrained.pt", root / "app" / "model" / "pretrained.pt")
+
+
+def write_stock_app(root: Path, main: str = STOCK_MAIN) -> None:
+    """The stock application, which is one file."""
+    (root / "app").mkdir(parents=True, exist_ok=True)
+    (root / "app" / "main.py").write_text(main, encoding="utf-8")
 
 
 @contextmanager
@@ -202,9 +226,55 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(names), *lines[1:]])
 
 
-def replace_measured(page: Path, text: str, name: str) -> None:
-    """Put a text between a page's two marks of a name."""
-    start, end = f"<!-- measured: {name} -->", f"<!-- /measured: {name} -->"
-    before, rest = page.read_text(encoding="utf-8").split(start)
-    after = rest.split(end)[1]
-    page.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+def check_page(page: Path | None, *names: str) -> None:
+    """End the command with a sentence, before it measures, if a page lacks the marks of a name.
+
+    Args:
+        page: None for no page.
+        names: as of `replace_measured`; none for the tables without a name.
+    """
+    for name in names or ("",):
+        try:
+            if page is not None:
+                _around(page, name)
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"--out: {error}") from error
+
+
+def replace_measured(page: Path, text: str, name: str = "") -> None:
+    """Put a text, after the command that made it, between a page's two marks of a name."""
+    before, after = _around(page, name)
+    content = f"{before}\n\nMade by `{command()}`.\n\n{text.strip()}\n\n{after}"
+    page.write_text(content, encoding="utf-8")
+
+
+def _around(page: Path, name: str) -> tuple[str, str]:
+    """What stands before the text between two marks, and what behind; with the marks."""
+    kind = f"measured: {name}" if name else "measured"
+    start, end = f"<!-- {kind} -->", f"<!-- /{kind} -->"
+    content = page.read_text(encoding="utf-8")
+    before, _, rest = content.partition(start)
+    _, _, after = rest.partition(end)
+    if (content.count(start), rest.count(end)) != (1, 1):
+        raise ValueError(f"{page}: expected {start} and then {end}, once each; add the two lines")
+    return before + start, end + after
+
+
+def command() -> str:
+    """The command that runs, as it was given, but for places of this machine."""
+    given = [
+        word
+        for part in sys.argv[1:]
+        for word in (part.split("=", 1) if part.startswith("--") else [part])
+    ]
+    shown = [_shown(word, option) for option, word in pairwise(["", *given])]
+    threads = os.environ.get("OMP_NUM_THREADS")
+    first = [f"OMP_NUM_THREADS={threads}"] if threads else []
+    return " ".join([*first, "python", f"benchmarks/{Path(sys.argv[0]).name}", *shown])
+
+
+def _shown(word: str, option: str) -> str:
+    path = Path(word)
+    if option != "--work" and path.is_relative_to(Path.cwd()):
+        return str(path.relative_to(Path.cwd()))
+    return "DIR" if option == "--work" or path.is_absolute() else word

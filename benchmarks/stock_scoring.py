@@ -15,11 +15,13 @@ from typing import Any
 from monai.inferers import Inferer, SlidingWindowInferer
 from monai.transforms import (
     Activationsd,
+    AsDiscreted,
     EnsureChannelFirstd,
     LoadImaged,
     Orientationd,
     ScaleIntensityRangePercentilesd,
     Spacingd,
+    SqueezeDimd,
 )
 
 from fair_strategy.learning.checkpoint import Model
@@ -69,6 +71,22 @@ class StochasticCaudate(BasicInferTask):
     def post_transforms(self, data: Mapping[str, Any] | None = None) -> list[Callable[..., Any]]:
         """Probabilities."""
         return [Activationsd(keys="pred", softmax=True)]
+
+
+class Caudate(StochasticCaudate):
+    """The same without dropout, for a reader: a file with the mask on the scan's own grid."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.train_mode = self.skip_writer = False
+
+    def inverse_transforms(self, data: Mapping[str, Any] | None = None) -> list[Any]:
+        """All."""
+        return []
+
+    def post_transforms(self, data: Mapping[str, Any] | None = None) -> list[Callable[..., Any]]:
+        """The likeliest class."""
+        return [AsDiscreted(keys="pred", argmax=True), SqueezeDimd(keys="pred", dim=0)]
 
 
 def stock_scores(model: Model, scans: Sequence[Path], folder: Path) -> list[float]:

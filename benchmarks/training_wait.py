@@ -4,8 +4,9 @@
 
 Trains a new segmenter, and the shipped one, on some subjects of a cohort by the study's own
 settings, and validates on the others by the whole path of inference. Waiting is what the loop
-spends between asking for the windows of a step and having them. Validation is apart. --out
-replaces the tables in a page.
+spends between asking for the windows of a step and having them. Validation is apart. Beside them
+the bare steps: as many on the windows of one step, which lie in memory. --out replaces the tables
+in a page.
 """
 
 import argparse
@@ -13,14 +14,15 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-from servers import replace_measured, table
+from servers import check_page, replace_measured, table
 
 from fair_strategy.data import bids
 from fair_strategy.data.cohort import load_cohort
@@ -29,6 +31,7 @@ from fair_strategy.learning.checkpoint import load_model
 from fair_strategy.learning.training import TrainingCase, TrainingSettings, recipe, train
 
 SHIPPED = Path("apps/fair_caudate/model/pretrained.pt")
+BARE = "the bare steps of a new one"
 MASK = "derivatives/*/{subject}/anat/{subject}_*label-caudate*_mask.nii.gz"
 
 
@@ -36,6 +39,8 @@ MASK = "derivatives/*/{subject}/anat/{subject}_*label-caudate*_mask.nii.gz"
 class Clock:
     """Where the time of one training went: seconds by the clock, and CPU seconds of the process."""
 
+    first_asked: float = 0.0
+    """Seconds of training alone until the windows of the first step were asked for."""
     waiting: float = 0.0
     validating: float = 0.0
     cpu_validating: float = 0.0
@@ -47,6 +52,11 @@ class Clock:
     def training(self) -> float:
         """Seconds so far without validation."""
         return time.perf_counter() - self.started - self.validating
+
+    def step(self) -> float:
+        """Seconds a step, validation apart."""
+        steps, seconds, *_ = self.reached[-1]
+        return (seconds - self.first_asked) / steps
 
     def cpu_training(self) -> float:
         """CPU seconds so far without validation."""
@@ -62,6 +72,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="page whose tables are replaced")
     given = parser.parse_args()
+    check_page(given.out, "training")
     torch.set_num_threads(given.threads)
     cases = labelled(given.cohort)
     held_out, kept = cases[:: len(cases) // given.validation][: given.validation], []
@@ -75,6 +86,8 @@ def main() -> None:
         name: run(kept, held_out, settings, start)
         for name, start in (("a new one", None), ("the shipped one", SHIPPED))
     }
+    bare = replace(settings, evaluate_every=settings.steps)
+    runs[BARE] = run(kept, held_out[:1], bare, None, hold_windows=True)
     text = report(runs, len(kept), len(held_out), given.threads)
     print(text)
     if given.out:
@@ -98,13 +111,19 @@ def run(
     held_out: list[TrainingCase],
     settings: TrainingSettings,
     start: Path | None,
+    *,
+    hold_windows: bool = False,
 ) -> Clock:
-    """One training, timed."""
+    """One training, timed; each step on the windows of the first, if they are to be held."""
     clock = Clock()
     steps, validate = optimisation._steps, validation.evaluate
 
     def waited_for(*args: Any, **named: Any) -> Iterator[Any]:
-        loaded = iter(steps(*args, **named))
+        clock.first_asked = clock.training()
+        loaded = steps(*args, **named)
+        if hold_windows:
+            loaded = repeat(next(loaded), settings.steps)  # the one before ends with its thread
+            clock.first_asked = clock.training()
         while True:
             asked = time.perf_counter()
             parts = next(loaded, None)
@@ -135,19 +154,37 @@ def run(
 def report(runs: dict[str, Clock], kept: int, held_out: int, threads: int) -> str:
     """Markdown: the fraction of waiting, and Dice against seconds."""
     waits = [
-        [name, f"{c.reached[-1][1]:.1f}", f"{c.waiting:.2f}", f"{c.waiting / c.reached[-1][1]:.1%}"]
+        [
+            name,
+            f"{c.reached[-1][1]:.1f}",
+            f"{c.waiting:.2f}",
+            f"{c.waiting / c.reached[-1][1]:.1%}",
+            f"{c.step():.3f}",
+            f"{c.step() / runs[BARE].step():.2f}",
+        ]
         for name, c in runs.items()
     ]
     reached = [
         [name, str(step), f"{seconds:.0f}", f"{cpu:.0f}", f"{dice:.3f}"]
         for name, clock in runs.items()
         for step, seconds, cpu, dice in clock.reached
+        if name != BARE
     ]
     return "\n\n".join(
         [
             f"{kept} scans to train on, {held_out} to validate on, {threads} threads of "
             f"{os.cpu_count()} cores; average load over five minutes {os.getloadavg()[1]:.1f}.",
-            table(["training of", "s, validation apart", "waiting for data, s", "fraction"], waits),
+            table(
+                [
+                    "training of",
+                    "s, validation apart",
+                    "waiting for data, s",
+                    "fraction",
+                    "s a step",
+                    "x a bare step",
+                ],
+                waits,
+            ),
             table(["training of", "step", "s", "CPU-s", "mean Dice, held out"], reached),
         ]
     )
