@@ -61,6 +61,28 @@ def checked_affine(affine: NDArray[np.floating], *, name: str) -> Affine:
     return matrix
 
 
+def check_extent(shape: Shape, affine: Affine, *, name: str) -> None:
+    """Refuse a volume that fits no body: resampled it has no voxels, or fills the memory.
+
+    Args:
+        shape: (I, J, K).
+        affine: (4, 4), voxel to RAS mm.
+        name: what the error names, such as a path.
+    Raises:
+        VolumeError: an edge of a voxel under a micrometre, a box along right, anterior, superior
+            of more than two cubic metres, or a corner more than a kilometre away.
+    """
+    ends = itertools.product(*((-0.5, n - 0.5) for n in shape))
+    corners = np.array(list(ends)) @ affine[:3, :3].T + affine[:3, 3]
+    box, edges = np.ptp(corners, axis=0), spacing_mm(affine)
+    if min(edges) >= 1e-3 and box.prod() <= 2e9 and np.abs(corners).max() <= 1e6:
+        return
+    told = [" x ".join(f"{side:.3g}" for side in sides) for sides in (edges, box)]
+    raise VolumeError(
+        f"{name}: voxels of {told[0]} mm in a box of {told[1]} mm are no scan; repair the header"
+    )
+
+
 def to_ras(
     array: NDArray[Any], affine: NDArray[np.floating]
 ) -> tuple[NDArray[Any], Affine, Reorientation]:

@@ -23,6 +23,7 @@ from fair_strategy.data.grids import (
     Reorientation,
     Shape,
     VolumeError,
+    check_extent,
     checked_affine,
     match_grid,
     spacing_mm,
@@ -105,7 +106,8 @@ def read_image(path: Path | str, *, allow_blank: bool = False) -> Volume:
         allow_blank: take a volume whose voxels are all zero (an uncertainty map may be one).
     Raises:
         VolumeError: no such file, truncated or damaged, not 3D (trailing axes of length 1 are
-            dropped), not scalar, NaN or infinite voxels, all voxels zero, no usable affine.
+            dropped), not scalar, NaN or infinite voxels, all voxels zero, no usable affine, an
+            extent that is none of a scan.
     """
     path = Path(path)
     with _naming(path):
@@ -119,7 +121,9 @@ def read_image(path: Path | str, *, allow_blank: bool = False) -> Volume:
         raise VolumeError(f"{path}: {count} of {image.size} voxels are NaN or infinite; repair it")
     if not allow_blank and not image.any():
         raise VolumeError(f"{path}: every voxel is zero; is this the right file?")
-    return Volume(image, checked_affine(affine, name=str(path)))
+    matrix = checked_affine(affine, name=str(path))
+    check_extent(shape, matrix, name=str(path))
+    return Volume(image, matrix)
 
 
 def read_labels(path: Path | str) -> LabelMap:

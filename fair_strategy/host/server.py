@@ -78,9 +78,12 @@ def bring_up(study: Study) -> None:
 def attach(app: FastAPI, settings: HostSettings) -> None:
     """Put our routes before MONAI Label's, and the guard around everything."""
     from fair_strategy.host.routes import lead, lead_figures, logs, reader, review, transfer, work
+    from fair_strategy.host.routes.routing import describe
 
     parts = (reader, review, work, transfer, lead, lead_figures, logs)
-    app.router.routes[:0] = [route for part in parts for route in part.router.routes]
+    ours = [route for part in parts for route in part.router.routes]
+    app.router.routes[:0] = ours
+    describe(app, ours)
     app.state.lead = LeadAccess.of(settings)
     for kind in (sqlite3.Error, OSError):
         app.add_exception_handler(kind, storage_answer)

@@ -6,6 +6,7 @@ not atomic, and a validation set that leaks into training.
 
 import atexit
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -69,7 +70,11 @@ class CaudateInfer(InferTask):
         if isinstance(image, UploadedScan):
             scan = Path(image.path)
             target = _disposable(None, _suffix(request, scan.name))
-            return target, segment_file(study, scan, Path(target))
+            try:
+                return target, segment_file(study, scan, Path(target))
+            except BaseException:
+                os.unlink(target)
+                raise
         self._asking.check(study, image, client_id)
         suffix = _suffix(request, cases.case(study.store, image).path.name)
         path, described = showing.segmentation(study, image, suffix, client_id=client_id)

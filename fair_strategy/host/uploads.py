@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from fastapi import HTTPException
+
 from fair_strategy.data.cohort import CohortError
 from fair_strategy.data.volumes import VolumeError, read_image
 from fair_strategy.host.sentences import sentence
@@ -53,10 +55,20 @@ def received(file: BinaryIO, name: str) -> Iterator[Path]:
         path = Path(folder) / f"upload{suffix}"
         with open(path, "wb") as copy:
             copy_bounded(file, copy)
-        try:
+        with told_as(name[-80:], path):
             yield path
-        except VolumeError as error:
-            raise VolumeError(str(error).replace(str(path), name[-80:])) from error
+
+
+@contextmanager
+def told_as(name: str, path: Path) -> Iterator[None]:
+    """Raise what is wrong with a file anew, under a name that its sender knows."""
+    try:
+        yield
+    except VolumeError as error:
+        raise VolumeError(str(error).replace(str(path), name)) from error
+    except HTTPException as error:  # the datastore's, which is a sentence already
+        told = str(error.detail).replace(str(path), name)
+        raise HTTPException(error.status_code, told) from error
 
 
 def copy_bounded(file: BinaryIO, copy: BinaryIO, *, most: int | None = None) -> None:

@@ -15,9 +15,17 @@ OPEN_LOCK_NAME = "open.lock"
 
 # SQLite's WAL needs shared memory between the processes of one machine.
 NETWORK_FILESYSTEMS = frozenset(
-    {"nfs", "nfs3", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "ncpfs", "afs", "ceph"}
-    | {"lustre", "gpfs", "beegfs", "glusterfs", "davfs", "fuse.sshfs", "fuse.smbnetfs"}
-    | {"fuse.glusterfs", "fuse.ceph", "fuse.rclone", "fuse.s3fs", "fuse.davfs2"}
+    {"nfs", "nfs3", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "ncpfs", "afs", "afpfs", "ceph"}
+    | {"lustre", "gpfs", "beegfs", "glusterfs", "orangefs", "ocfs2", "gfs2", "davfs"}
+)
+# A folder of the host in a virtual machine or container: host and guest have each a memory and,
+# mostly, locks of their own. As the root of a sandboxed container (gVisor, Kata) it is that
+# container's alone, and all that it has: there it is accepted.
+SHARED_WITH_HOST = frozenset({"9p", "virtiofs"})
+# Of programs that serve a file system few have a local disk below; what is not here is refused.
+LOCAL_FUSE = frozenset(
+    {"fuse.ntfs", "fuse.ntfs-3g", "fuse.exfat", "fuse.ext2", "fuse.ext3", "fuse.ext4"}
+    | {"fuse.fuse2fs", "fuse.fuse-overlayfs"}  # the root of a container without root
 )
 
 _held: dict[Path, int] = {}
@@ -45,6 +53,8 @@ def prepare_directory(state_dir: Path) -> Path:
 def refuse_network_filesystem(path: Path, *, mounts: Path = Path("/proc/mounts")) -> None:
     """Raise StoreError if path lies on a network file system, where SQLite's WAL loses data.
 
+    Likewise on what is shared between systems, or is not known to be a local disk.
+
     Args:
         path: need not exist yet.
         mounts: the kernel's table of mounts; where it is missing (not Linux) nothing is refused.
@@ -61,11 +71,22 @@ def refuse_network_filesystem(path: Path, *, mounts: Path = Path("/proc/mounts")
         # Of two mounts on the same point the later one is seen, hence >=.
         if target.is_relative_to(root) and len(root.parts) >= best:
             kind, best = filesystem, len(root.parts)
-    if kind.lower() in NETWORK_FILESYSTEMS:
+    what = _danger(kind.lower(), is_root=best == 1)
+    if what:
         raise StoreError(
-            f"state directory {path} lies on a network file system ({kind}), where the database "
+            f"state directory {path} lies on {what} ({kind}), where the database "
             "is not safe; choose a local disk with --conf state_dir"
         )
+
+
+def _danger(kind: str, *, is_root: bool) -> str:
+    if kind in NETWORK_FILESYSTEMS:
+        return "a network file system"
+    if kind in SHARED_WITH_HOST and not is_root:
+        return "a folder that is shared with another system"
+    if kind.split(".")[0] == "fuse" and kind not in LOCAL_FUSE:
+        return "a file system that is not known to be a local disk"
+    return ""
 
 
 def _unescape(mount_point: str) -> str:

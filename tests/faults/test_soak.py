@@ -27,6 +27,7 @@ def test_a_worker_that_is_killed_loses_no_score_and_leaves_no_half_model(nursery
     kill_workers(nursery, tmp_path, tally, Kills(2, SEED), verb=verb)
     assert tally.missing == []
     assert tally.kills == 2
+    assert tally.answered["label"] + tally.answered["score"] > 0
 
 
 def test_a_server_that_is_killed_starts_again_with_all_that_it_had_answered(nursery, tmp_path):

@@ -12,6 +12,7 @@ SOURCES = sorted(
     for path in (ROOT / folder).rglob("*.py")
 )
 REFERENCE = re.compile(r"docs/[\w/.-]+\.md(?:#[\w-]+)?")
+MAIN = 'if __name__ == "__main__":'
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]+)(?:#[\w-]+)?\)")
 
 
@@ -36,6 +37,13 @@ def test_every_page_and_heading_that_a_module_cites_exists(path: Path) -> None:
         page = ROOT / name
         assert page.is_file(), f"{reference}: no such page"
         assert not anchor or anchor in anchors(page), f"{reference}: no such heading"
+
+
+def test_make_bench_runs_every_benchmark_that_is_a_command() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    listed = re.findall(r"^BENCHMARKS := (.+)$", makefile, flags=re.MULTILINE)[0].split()
+    commands = [p.stem for p in SOURCES if p.parent.name == "benchmarks" and MAIN in p.read_text()]
+    assert sorted(listed) == sorted(commands)
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

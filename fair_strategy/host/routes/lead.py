@@ -12,6 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from monailabel.interfaces.utils.app import app_instance
 
 from fair_strategy.host.lead import TOP, access_of, token_in_address
+from fair_strategy.host.routes.routing import Refusal
 from fair_strategy.workflows.overview.summary import latest_audit_report
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,11 @@ def require_lead(request: Request, header: Bearer) -> None:
 
 
 @router.get("", include_in_schema=False)
-@router.get("/", response_class=HTMLResponse)
+@router.get(
+    "/",
+    response_class=HTMLResponse,
+    responses={401: {"content": {"text/html": {}}, "description": "a field for the token"}},
+)
 def dashboard(request: Request, header: Bearer) -> Response:
     """The page; without the token, a field to give it."""
     token = token_in_address(request)
@@ -72,7 +77,16 @@ def page_file(name: str) -> Response:
     return _file(_read(name), kind, cache="no-cache")
 
 
-@router.get("/audit", response_class=HTMLResponse, dependencies=[Depends(require_lead)])
+@router.get(
+    "/audit",
+    response_class=Response,
+    dependencies=[Depends(require_lead)],
+    responses={
+        200: {"content": {"text/html": {}}},
+        401: {"model": Refusal, "description": "not the study lead"},
+        404: {"model": Refusal, "description": "no audit has been made yet"},
+    },
+)
 def audit_report() -> Response:
     """The report of the study's last audit."""
     report = latest_audit_report(app_instance().study)

@@ -1,8 +1,9 @@
 """The server's log, in front of MONAI Label's own route: without the study lead's token."""
 
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from monailabel.config import settings
 from monailabel.endpoints import logs as stock_logs
@@ -10,8 +11,9 @@ from monailabel.endpoints.user.auth import User
 
 from fair_strategy.host.clients import MAY_ADMINISTER
 from fair_strategy.host.lead import access_of
+from fair_strategy.host.routes.routing import StockRoute
 
-router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
+router = APIRouter(prefix=settings.MONAI_LABEL_API_STR, route_class=StockRoute)
 
 
 def log_file() -> Path:
@@ -19,10 +21,14 @@ def log_file() -> Path:
     return Path(settings.MONAI_LABEL_APP_DIR) / "logs" / "app.log"
 
 
-@router.get("/logs/")
+@router.get(
+    "/logs/",
+    response_class=Response,
+    responses={200: {"content": {"text/html": {}, "text/plain": {}}}},
+)
 def logs(
     request: Request,
-    lines: int = 300,
+    lines: Annotated[int, Query(le=10**6, description="0: all of them")] = 300,
     html: bool = True,
     text: bool = False,
     refresh: int = 0,

@@ -9,27 +9,33 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, File, Form, HTTPException, UploadFile
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from monailabel.config import settings
 from monailabel.endpoints import datastore as stock_datastore, infer as stock_infer
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import get_mime_type
+from requests_toolbelt import MultipartEncoder
 
 from fair_strategy.data.bids import check_id
 from fair_strategy.host.asking import refuse_withheld
 from fair_strategy.host.clients import MAY_ANNOTATE, MAY_READ, acting, user_name
 from fair_strategy.host.datastore import FINAL, MADE_BY_MODEL, StudyDatastore
 from fair_strategy.host.errors import readable_errors
+from fair_strategy.host.routes.routing import Refusal, StockRoute
 from fair_strategy.host.tasks import UploadedScan
-from fair_strategy.host.uploads import received
+from fair_strategy.host.uploads import received, told_as
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
+router = APIRouter(prefix=settings.MONAI_LABEL_API_STR, route_class=StockRoute)
 Params = Annotated[str, Form()]
+KINDS = ("multipart/form-data", "application/json", "application/octet-stream")
+"""What inference answers: mask and description, one of the two, or markups."""
 
 
 @router.get("/info/")
@@ -51,7 +57,14 @@ def next_sample(
     return answer
 
 
-@router.post("/infer/{model}")
+@router.post(
+    "/infer/{model}",
+    response_class=Response,
+    responses={
+        200: {"content": {kind: {} for kind in KINDS}},
+        409: {"model": Refusal, "description": "outline the scan first, or ask once more"},
+    },
+)
 def infer(
     background_tasks: BackgroundTasks,
     model: str,
@@ -65,12 +78,14 @@ def infer(
     """The mask, or the uncertainty peaks, of a scan of the study or of one that is sent along."""
     if output == stock_infer.ResultType.dicom_seg:
         raise HTTPException(422, "output 'dicom_seg' is not made; choose image, json or all")
-    request = {**_from_client(params), "model": model}
+    request = {**_from_client(params), "model": model, "save_label": False}
     request["client_id"] = acting(request.get("client_id"), user)
     app = app_instance()
     with readable_errors(), _scan(app, image, session_id, file) as scan:
         result = app.infer({**request, "image": scan})
-    return stock_infer.send_response(app.datastore(), result, output, background_tasks)
+    made, described = Path(result["file"]), result["params"]
+    background_tasks.add_task(made.unlink, missing_ok=True)
+    return _answer(made, described, output)
 
 
 @router.put("/datastore/label")
@@ -91,7 +106,7 @@ def save_label(
     return {**(more or {}), "image": image, "label": label_id}
 
 
-@router.get("/datastore/label")
+@router.get("/datastore/label", response_class=FileResponse)
 def download_label(label: str, tag: str, user: User = MAY_READ) -> Any:
     """A label's file; tags `original` and `uncertainty` are made from the stored prediction.
 
@@ -133,7 +148,7 @@ def add_image(
         return {"image": app_instance().datastore().add_image(case_id, str(path), info)}
 
 
-@router.get("/datastore/image")
+@router.get("/datastore/image", response_class=FileResponse)
 def download_image(image: str, user: User = MAY_READ) -> FileResponse:
     """A scan's file."""
     answer: FileResponse = stock_datastore.download_image(image)
@@ -162,6 +177,23 @@ def update_label_info(
     app_instance().datastore().update_label_info(label, tag, _info(info, user))
 
 
+def _answer(
+    made: Path, described: dict[str, Any], output: stock_infer.ResultType | None
+) -> Response:
+    # As MONAI Label answers, but for the file that it leaves open.
+    if output == stock_infer.ResultType.json:
+        return JSONResponse(described)
+    kind = get_mime_type(made.name)
+    if output == stock_infer.ResultType.image:
+        return FileResponse(made, media_type=kind, filename=made.name)
+    parts = {
+        "params": (None, json.dumps(described), "application/json"),
+        "image": (made.name, made.read_bytes(), kind),
+    }
+    form = MultipartEncoder(fields=parts)
+    return Response(form.to_string(), media_type=form.content_type)
+
+
 @contextmanager
 def _scan(
     app: Any, image: str, session_id: str, file: UploadFile | None
@@ -174,7 +206,8 @@ def _scan(
         session = app.sessions().get_session(check_id(session_id))
         if session is None:
             raise HTTPException(404, f"session {session_id!r} is unknown or has expired")
-        yield UploadedScan(session.image)
+        with told_as("the session's scan", session.image):
+            yield UploadedScan(session.image)
     elif image:
         yield check_id(image)
     else:
@@ -184,7 +217,9 @@ def _scan(
 def _from_client(text: str, name: str = "params") -> dict[str, Any]:
     try:
         given = json.loads(text or "{}")
-    except json.JSONDecodeError as error:
+        # What cannot be sent out again is not kept: NaN, infinity, half of a surrogate pair.
+        json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
         raise HTTPException(422, f"{name}: expected JSON, {error}") from error
     if not isinstance(given, Mapping):
         raise HTTPException(422, f"{name}: expected a JSON object")

@@ -1,12 +1,15 @@
 """Routes whose refusals are sentences, also where FastAPI itself finds the request malformed."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from fastapi import HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from monailabel.config import settings
 from pydantic import BaseModel, Field
+from starlette.routing import BaseRoute
 
 
 class Refusal(BaseModel):
@@ -42,6 +45,42 @@ class SentenceRoute(APIRoute):
                 raise HTTPException(422, _sentence(error)) from error
 
         return handle_or_say
+
+
+class StockRoute(SentenceRoute):
+    """A route in front of one of MONAI Label's, on the OpenAPI page under the same heading."""
+
+    def __init__(self, path: str, *args: Any, **kwargs: Any) -> None:
+        first = path.removeprefix(settings.MONAI_LABEL_API_STR).split("/")[1]
+        super().__init__(path, *args, **kwargs | {"tags": kwargs.get("tags") or [HEADINGS[first]]})
+
+
+HEADINGS = {
+    "activelearning": "ActiveLearning",
+    "datastore": "Datastore",
+    "infer": "Infer",
+    "info": "App",
+    "logs": "Others",
+    "model": "Model",
+    "scoring": "Scoring",
+    "session": "Session",
+    "train": "Train",
+}
+
+
+def describe(app: FastAPI, ours: Sequence[BaseRoute]) -> None:
+    """Show our routes on the OpenAPI page: of two at one address FastAPI shows the last one."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            others = [route for route in app.routes if route not in ours]
+            app.openapi_schema = get_openapi(
+                title=app.title, version=app.version, routes=[*others, *ours]
+            )
+        return app.openapi_schema
+
+    app.openapi_schema = None
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _sentence(error: RequestValidationError) -> str:

@@ -18,12 +18,15 @@ from starlette.background import BackgroundTask
 
 from fair_strategy.host.clients import MAY_ADMINISTER, MAY_READ
 from fair_strategy.host.errors import readable_errors
+from fair_strategy.host.routes.routing import Refusal, StockRoute
 from fair_strategy.host.uploads import received
 
-router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
+router = APIRouter(prefix=settings.MONAI_LABEL_API_STR, route_class=StockRoute)
 
 
-@router.put("/session/")
+@router.put(
+    "/session/", responses={406: {"model": Refusal, "description": "sessions are switched off"}}
+)
 def create_session(
     files: Annotated[list[UploadFile], File(description="one volume")],
     uncompress: bool = False,
@@ -44,7 +47,11 @@ def create_session(
     return {"session_id": session_id, "session_info": session.to_json()}
 
 
-@router.get("/datastore/dataset")
+@router.get(
+    "/datastore/dataset",
+    response_class=FileResponse,
+    responses={200: {"content": {"application/zip": {}}}},
+)
 def download_dataset(
     limit_cases: Annotated[int | None, Query(ge=1, description="so many at most")] = None,
     user: User = MAY_ADMINISTER,

@@ -13,6 +13,7 @@ from monailabel.interfaces.utils.app import app_instance
 
 from fair_strategy.host.clients import MAY_ADMINISTER, MAY_ANNOTATE
 from fair_strategy.host.errors import readable_errors
+from fair_strategy.host.routes.routing import Refusal, StockRoute
 from fair_strategy.host.strategies import refuse_foreign_keys
 from fair_strategy.host.tasks import TRAIN_OPTIONS, checked_steps
 from fair_strategy.host.uploads import copy_bounded
@@ -21,7 +22,7 @@ from fair_strategy.workflows.models import publish
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
+router = APIRouter(prefix=settings.MONAI_LABEL_API_STR, route_class=StockRoute)
 
 
 @router.post("/train/{model}")
@@ -78,7 +79,7 @@ def upload_model(
     return {"checksum": f"SHA256:{checksum}", "modified_time": int(path.stat().st_mtime)}
 
 
-@router.delete("/model/{model}")
+@router.delete("/model/{model}", responses={403: {"model": Refusal, "description": "always"}})
 def delete_model(model: str, user: User = MAY_ADMINISTER) -> None:
     """Refused: decisions are replayed with the model that they were taken with."""
     raise HTTPException(403, "models are never deleted; publish another one instead")

@@ -9,7 +9,15 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from fair_strategy.data.grids import VolumeError, checked_affine, match_grid, spacing_mm, to_ras
+from fair_strategy.data.grids import (
+    Shape,
+    VolumeError,
+    check_extent,
+    checked_affine,
+    match_grid,
+    spacing_mm,
+    to_ras,
+)
 
 CODES = [
     "".join(code)
@@ -191,6 +199,32 @@ def test_an_unusable_affine_is_refused_by_the_name_given(
 ) -> None:
     with pytest.raises(VolumeError, match=rf"^scan.nii: .*{sentence}"):
         checked_affine(affine, name="scan.nii")
+
+
+WHOLE_BODY, HEAD = (600, 600, 2000), (256, 256, 170)
+
+
+@pytest.mark.parametrize(
+    ("shape", "affine"),
+    [
+        (HEAD, np.diag([4e-4, 1, 1, 1])),  # edge of a voxel
+        (HEAD, np.diag([1, 1, 1.2e4, 1])),  # 256 mm x 256 mm x 2 km
+        ((1261, 1261, 1261), np.eye(4)),  # 1.261 m cubed is 2.005 m3
+        (HEAD, np.array([[1.0, 0, 0, 2e6], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])),
+        # Each side is short, the box around the slanted volume is not: 2 m x 2 m x 0.6 m.
+        ((2000, 2, 600), np.array([[1.0, 0.9, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])),
+    ],
+)
+def test_an_extent_that_no_scan_has_is_refused_by_the_name_given(
+    shape: Shape, affine: NDArray[np.float64]
+) -> None:
+    with pytest.raises(VolumeError, match=r"^scan.nii: voxels of .* mm in a box of .* mm"):
+        check_extent(shape, affine.astype(np.float64), name="scan.nii")
+
+
+@pytest.mark.parametrize("shape", [HEAD, WHOLE_BODY, (1, 1, 1), (1259, 1259, 1259)])
+def test_the_extent_of_a_head_and_of_a_whole_body_is_accepted(shape: Shape) -> None:
+    check_extent(shape, np.eye(4), name="scan.nii")
 
 
 def test_small_voxels_are_not_taken_for_a_singular_affine() -> None:

@@ -8,7 +8,12 @@ import pytest
 
 from fair_strategy.store import ServerRunning, Store, StoreError
 from fair_strategy.store.database import hold, refuse_network_filesystem
-from fair_strategy.store.statedir import held_here
+from fair_strategy.store.statedir import (
+    LOCAL_FUSE,
+    NETWORK_FILESYSTEMS,
+    SHARED_WITH_HOST,
+    held_here,
+)
 
 forked = multiprocessing.get_context("fork")
 
@@ -45,6 +50,45 @@ def test_a_state_directory_on_a_network_file_system_is_refused_by_name(mounts, p
 )
 def test_a_local_disk_is_accepted(mounts, path):
     refuse_network_filesystem(Path(path), mounts=mounts)
+
+
+UNKNOWN = ["fuse", "fuse.sshfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.of-tomorrow"]
+REFUSED = sorted(NETWORK_FILESYSTEMS) + sorted(SHARED_WITH_HOST) + UNKNOWN
+DISKS = ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuseblk", *sorted(LOCAL_FUSE)]
+
+
+def mounted(folder: Path, *, kind: str, at: str) -> Path:
+    """A table with a disk as root, and one file system more."""
+    path = folder / "mounts"
+    path.write_text(f"/dev/vda / ext4 rw 0 0\nsome {at} {kind} rw 0 0\n")
+    return path
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_others_may_write_to_as_well_is_refused_by_its_kind(tmp_path, kind):
+    mounts = mounted(tmp_path, kind=kind, at="/data")
+    with pytest.raises(StoreError, match=rf"/data/state lies on .*\({kind}\).*--conf state_dir"):
+        refuse_network_filesystem(Path("/data/state"), mounts=mounts)
+    refuse_network_filesystem(Path("/elsewhere"), mounts=mounts)
+
+
+@pytest.mark.parametrize("kind", DISKS)
+def test_every_kind_of_local_disk_is_accepted(tmp_path, kind):
+    mounts = mounted(tmp_path, kind=kind, at="/data")
+    refuse_network_filesystem(Path("/data/state"), mounts=mounts)
+
+
+@pytest.mark.parametrize("kind", sorted(SHARED_WITH_HOST))
+def test_a_sandboxed_container_may_use_its_own_root(tmp_path, kind):
+    mounts = mounted(tmp_path, kind=kind, at="/")
+    refuse_network_filesystem(Path("/var/state"), mounts=mounts)
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "fuse.sshfs"])
+def test_a_root_that_comes_over_the_network_is_refused(tmp_path, kind):
+    mounts = mounted(tmp_path, kind=kind, at="/")
+    with pytest.raises(StoreError, match=rf"\({kind}\)"):
+        refuse_network_filesystem(Path("/var/state"), mounts=mounts)
 
 
 def test_without_a_table_of_mounts_nothing_is_refused(tmp_path):
