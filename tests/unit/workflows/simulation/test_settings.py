@@ -231,9 +231,10 @@ def test_the_digests_of_the_confirmation_are_those_of_the_runs_that_were_begun()
     assert short_digest([run.digest() for run in runs(simulation)]) == "ec48f03c1c52a7d5"
 
 
-def test_the_committed_shards_are_those_of_the_committed_configuration():
-    out = CONFIGURATIONS / "results" / "small"
-    simulation = read_simulation(CONFIGURATIONS / "small.yaml")
+@pytest.mark.parametrize("name", ["small", "confirmation"])
+def test_the_committed_shards_are_those_of_the_committed_configuration(name):
+    out = CONFIGURATIONS / "results" / name
+    simulation = read_simulation(CONFIGURATIONS / f"{name}.yaml")
     begun = [run for run in runs(simulation) if shard_path(out, run).exists()]
     assert len(begun) == len(list((out / "shards").iterdir()))
     for run in begun:  # a new setting of a study would else leave hours of work behind
