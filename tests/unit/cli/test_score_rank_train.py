@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from fair_strategy.cli.main import app
 from fair_strategy.store.errors import StoreError
-from fair_strategy.workflows import folder, tables
+from fair_strategy.workflows import outcomes, tables
 from fair_strategy.workflows.tables import COLUMNS, read_scores
 from tests.helpers import write_cohort, write_model
 
@@ -79,7 +79,7 @@ def test_a_second_run_tells_the_subgroups_of_kept_rows_anew(images, model_file, 
 def test_a_volume_that_the_network_cannot_hold_is_listed_and_the_rest_goes_on(
     images, model_file, tmp_path, monkeypatch, error
 ):
-    predict, calls = folder.predict, []
+    predict, calls = outcomes.predict, []
 
     def second_fails(*args, **kwargs):
         calls.append(args)
@@ -87,7 +87,7 @@ def test_a_volume_that_the_network_cannot_hold_is_listed_and_the_rest_goes_on(
             raise error
         return predict(*args, **kwargs)
 
-    monkeypatch.setattr(folder, "predict", second_fails)
+    monkeypatch.setattr(outcomes, "predict", second_fails)
     out = tmp_path / "scores.tsv"
     result = score(images, model_file, out, "--json")
     assert result.exit_code == 1
