@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import socket
+import time
 import uuid
 import zipfile
 import zlib
@@ -404,11 +405,12 @@ def test_a_body_whose_length_is_not_told_ends_at_its_limit(guarded):
     head += ["Content-Type: multipart/form-data; boundary=x", "Transfer-Encoding: chunked"]
     head += [f"X-Fair-Proxy-Secret: {guarded.secret}", "X-Fair-User: anna", "X-Fair-Role: reader"]
     start = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.nii"\r\n\r\n'
-    chunk = bytes(2**20)
+    allowed = start + bytes(4 * 2**20 - len(start))
     with line:
         line.sendall("\r\n".join([*head, "", ""]).encode())
-        for part in (start, *[chunk] * 4):  # what is unread at the end would reset the line
-            line.sendall(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+        line.sendall(f"{len(allowed):x}\r\n".encode() + allowed + b"\r\n")
+        time.sleep(1.0)  # all of that is read: what is unread at the end would reset the line
+        line.sendall(b"1\r\nx")
         answer = line.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 413"), answer[:200]
     assert b"max_upload_mb" in answer
