@@ -12,7 +12,6 @@ datastore. --out replaces the tables in a page.
 import argparse
 import os
 import statistics
-import tempfile
 import threading
 import time
 import warnings
@@ -26,7 +25,7 @@ from typing import Any
 from unittest import mock
 
 from pools import pool_study, stand_in, write_pool, write_scans
-from servers import Server, check_page, flush_ms, our_server, replace_measured, stock_server, table
+from servers import Server, flush_ms, measure_parts, our_server, stock_server, table
 
 from fair_strategy.host.watcher import Watcher
 from fair_strategy.host.worker import spare_collector
@@ -65,15 +64,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder to work in; its disk is measured")
     parser.add_argument("--out", type=Path, help="page whose tables are replaced")
     given = parser.parse_args()
-    check_page(given.out, *given.parts)
-    if given.work:
-        given.work.mkdir(parents=True, exist_ok=True)
-    for part in given.parts:
-        with tempfile.TemporaryDirectory(dir=given.work) as folder:
-            text = PARTS[part](Path(folder), given.size)
-        print(text, flush=True)
-        if given.out:
-            replace_measured(given.out, text, part)
+    measure_parts(given, lambda part, root: PARTS[part](root, given.size))
 
 
 def scoring_round(root: Path, size: int) -> str:

@@ -1,5 +1,6 @@
 """Starts our application and a stock one as a user would, and times requests to them."""
 
+import argparse
 import http.client
 import json
 import os
@@ -9,6 +10,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -224,6 +226,24 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = ["| " + " | ".join(cells) + " |" for cells in (names, *rows)]
     return "\n".join([lines[0], "|" + "---|" * len(names), *lines[1:]])
+
+
+def measure_parts(given: argparse.Namespace, measure: Callable[[str, Path], str]) -> None:
+    """Print the text of each part asked for, and put it into the page if there is one.
+
+    Args:
+        given: names in `parts`, a page or None in `out`, a folder or None in `work`.
+        measure: the text of a part, from its name and a folder of its own.
+    """
+    check_page(given.out, *given.parts)
+    if given.work:
+        given.work.mkdir(parents=True, exist_ok=True)
+    for name in given.parts:
+        with tempfile.TemporaryDirectory(dir=given.work) as folder:
+            text = measure(name, Path(folder))
+        print(text, flush=True)
+        if given.out:
+            replace_measured(given.out, text, name)
 
 
 def check_page(page: Path | None, *names: str) -> None:

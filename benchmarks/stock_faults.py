@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -34,9 +33,8 @@ from pools import numbered_mask, write_pool, write_scans
 from servers import (
     STOCK_MAIN,
     Server,
-    check_page,
+    measure_parts,
     our_server,
-    replace_measured,
     stock_server,
     table,
     wait_for,
@@ -80,15 +78,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder to work in")
     parser.add_argument("--out", type=Path, help="page whose tables are replaced")
     given = parser.parse_args()
-    check_page(given.out, *given.parts)
-    if given.work:
-        given.work.mkdir(parents=True, exist_ok=True)
-    for part in given.parts:
-        with tempfile.TemporaryDirectory(dir=given.work) as folder:
-            text = PARTS[part](Path(folder), given)
-        print(text, flush=True)
-        if given.out:
-            replace_measured(given.out, text, part)
+    measure_parts(given, lambda part, root: PARTS[part](root, given))
 
 
 def label_infos(root: Path, given: argparse.Namespace) -> str:

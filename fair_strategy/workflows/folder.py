@@ -19,7 +19,7 @@ from fair_strategy.learning.inference import Prediction
 from fair_strategy.workflows.assessment import Assessment, assess
 from fair_strategy.workflows.executors import Killed, Workers, as_finished
 from fair_strategy.workflows.models import ModelFile
-from fair_strategy.workflows.outcomes import TOO_LARGE, predict_volume, read_scan
+from fair_strategy.workflows.outcomes import predict_volume, read_scan, too_large_is_told
 from fair_strategy.workflows.pipeline import Pipeline, Why, pace_on
 from fair_strategy.workflows.study import score_settings_hash
 from fair_strategy.workflows.tables import COLUMNS, ENTROPIES, NO_SCANS, read_scores
@@ -94,7 +94,7 @@ def measure(work: Work) -> Assessment | str:
     try:
         volume = _read(work.path)
         prediction = predict_volume(model, volume, settings, name=work.case_id)
-        return _assessed(prediction, settings)
+        return _assessed(work.case_id, prediction, settings)
     except VolumeError as error:
         return str(error)
 
@@ -107,11 +107,9 @@ def _read(path: Path) -> Volume:
         raise VolumeError(f"{where} ({error.strerror})") from error
 
 
-def _assessed(prediction: Prediction, settings: StudySettings) -> Assessment:
-    try:
+def _assessed(name: str, prediction: Prediction, settings: StudySettings) -> Assessment:
+    with too_large_is_told(name, prediction):
         return assess(prediction, settings)
-    except MemoryError as error:
-        raise VolumeError(f"{TOO_LARGE}, shape {prediction.shape}") from error
 
 
 def _kept_rows(
@@ -147,8 +145,8 @@ def _measured_here(
     def read(scan: Scan) -> Volume:
         return _read(scan.path)
 
-    def reduce(_: Scan, prediction: Prediction) -> Assessment:
-        return _assessed(prediction, settings)
+    def reduce(scan: Scan, prediction: Prediction) -> Assessment:
+        return _assessed(scan.case_id, prediction, settings)
 
     line, pace = Pipeline(model, settings, read, reduce), pace_on(model.device)
     return line.results(line.read_ahead(scans, pace), pace)

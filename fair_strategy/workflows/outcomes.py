@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,7 @@ from fair_strategy.workflows.work import Work
 
 log = logging.getLogger(__name__)
 
-TOO_LARGE = "does not fit into the memory"
-"""What is said of a volume that takes more memory than there is."""
+_TOO_LARGE = "does not fit into the memory"
 
 
 @dataclass(frozen=True)
@@ -131,12 +131,19 @@ def reduced(
     Raises:
         VolumeError: if it does not fit into the memory.
     """
-    try:
+    with too_large_is_told(key[0], prediction):
         assessment = assess(prediction, settings)
         stored = _stored(key, model.checksum, prediction, assessment)
-    except MemoryError as error:
-        raise VolumeError(f"{key[0]}: {TOO_LARGE}, shape {prediction.shape}") from error
     return Outcome(stored, assessment, prediction.features)
+
+
+@contextmanager
+def too_large_is_told(name: str, prediction: Prediction) -> Iterator[None]:
+    """A MemoryError in the block is raised as a VolumeError that names the volume."""
+    try:
+        yield
+    except MemoryError as error:
+        raise VolumeError(f"{name}: {_TOO_LARGE}, shape {prediction.shape}") from error
 
 
 def keep(study: Study, outcomes: Sequence[Outcome]) -> None:
@@ -192,4 +199,4 @@ def read_scan(path: Path) -> Volume:
     except FileNotFoundError:
         raise VolumeError(f"{path.name}: expected a scan, the file is gone") from None
     except MemoryError:
-        raise VolumeError(f"{path.name}: {TOO_LARGE}") from None
+        raise VolumeError(f"{path.name}: {_TOO_LARGE}") from None

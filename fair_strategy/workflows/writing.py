@@ -6,13 +6,13 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
-from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.store.cases import CaseRecord
 from fair_strategy.workflows.outcomes import Outcome, keep
+from fair_strategy.workflows.pipeline import Why
 from fair_strategy.workflows.study import Study
 
-Found = tuple[CaseRecord, Outcome | str | ArchiveUnavailable]
-"""A scan and its outcome; or why it has none, for good or for now."""
+Found = tuple[CaseRecord, Outcome | Why]
+"""A scan and its outcome; or why it has none."""
 
 
 class Writer:
