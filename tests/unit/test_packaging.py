@@ -3,9 +3,11 @@
 import configparser
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,26 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
+
+
+def pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def our_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of a copy of the sources: a build leaves its traces beside them."""
+    work = tmp_path_factory.mktemp("wheel")
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "fair_strategy", work / "from" / "fair_strategy", ignore=skip)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, work / "from" / name)
+    options = ("--no-index", "--no-deps", "--no-build-isolation")
+    pip("wheel", *options, "--wheel-dir", str(work / "wheels"), str(work / "from"))
+    (wheel,) = (work / "wheels").iterdir()
+    return wheel
 
 
 def our_modules() -> list[str]:
@@ -86,6 +108,39 @@ def test_tested_versions_lie_within_the_caps() -> None:
 def test_constraints_hold_exact_public_versions() -> None:
     tested = requirements((ROOT / "constraints.txt").read_text(encoding="utf-8"))
     assert {n: v for n, v in tested.items() if not re.fullmatch(r"==[\w.]+", v)} == {}
+
+
+def test_a_wheel_holds_every_file_of_the_package(our_wheel: Path) -> None:
+    package = ROOT / "fair_strategy"
+    there = {p.relative_to(ROOT).as_posix() for p in package.rglob("*") if p.is_file()}
+    held = {name for name in zipfile.ZipFile(our_wheel).namelist() if ".dist-info/" not in name}
+    assert held == {name for name in there if "__pycache__" not in name}
+
+
+def test_a_wheel_installs_and_starts_without_the_sources(our_wheel: Path, tmp_path: Path) -> None:
+    target = tmp_path / "installed"
+    wheels = str(our_wheel.parent)
+    options = ("--no-index", "--no-deps", "--find-links", wheels, "--target", str(target))
+    pip("install", *options, "fair-strategy")
+    done = subprocess.run(
+        [sys.executable, str(target / "bin" / "fair-strategy"), "rank", "--help"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(target), "PATH": "", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "rank" in done.stdout) == (0, True), done.stderr
+    where = "import fair_strategy; print(fair_strategy.__file__)"
+    found = subprocess.run(
+        [sys.executable, "-c", where],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(target)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(found.stdout.strip()).is_relative_to(target)
 
 
 def test_every_folder_of_tests_is_run():
