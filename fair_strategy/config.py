@@ -113,7 +113,7 @@ class StudySettings(_Settings):
         default=8, ge=0, description="one of so many scans is drawn at random; 0: none"
     )
     validation_per_group: int = Field(
-        default=4, ge=0, description="subjects a subgroup in the frozen validation set"
+        default=5, ge=0, description="subjects a subgroup in the frozen validation set"
     )
     train_every: int = Field(default=0, ge=0, description="train after so many labels; 0: never")
     train_steps: int = Field(default=300, ge=1, description="optimisation steps of one round")

@@ -97,6 +97,7 @@ class FairAppMixin(_Base):
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str] | None = None) -> None:
         check_versions()
+        worker.step_back_beside_a_server()
         try:
             self.study_settings, self.host_settings = parse_conf(
                 conf or {}, ignore=ADDED_BY_MONAI_LABEL

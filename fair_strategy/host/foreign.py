@@ -7,6 +7,7 @@ from fair_strategy.data.volumes import read_image, write_mask
 from fair_strategy.learning.inference import predict
 from fair_strategy.workflows.models import current_model
 from fair_strategy.workflows.study import LABEL, Study
+from fair_strategy.workflows.threads import one_forward_pass
 
 
 def segment_file(study: Study, scan: Path, target: Path) -> dict[str, Any]:
@@ -15,8 +16,9 @@ def segment_file(study: Study, scan: Path, target: Path) -> dict[str, Any]:
     Raises:
         ValueError: if the scan cannot be read, or if there is no model.
     """
-    model = current_model(study)
-    prediction = predict(model, read_image(scan))
+    model, volume = current_model(study), read_image(scan)
+    with one_forward_pass:
+        prediction = predict(model, volume)
     mask = prediction.whole_mask()
     write_mask(target, mask, prediction.affine)
     return {

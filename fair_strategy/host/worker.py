@@ -87,6 +87,13 @@ def train(study: Study, *, steps: int | None = None) -> dict[str, Any]:
     return {key: statistics[key] for key in ("best_metric", "training_cases") if key in statistics}
 
 
+def step_back_beside_a_server() -> None:
+    """Readers come first: a process that MONAI Label started for its own training is niced, too."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.name == "monailabel.interfaces.utils.app":
+        os.nice(NICENESS)
+
+
 def spare_collector() -> None:
     """Load torch and what needs it, and keep all that out of garbage collection.
 

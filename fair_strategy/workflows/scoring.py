@@ -1,7 +1,6 @@
 """From scan to score: predict once, reduce to case entropies, store; compare labels with it."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -30,6 +29,7 @@ from fair_strategy.workflows.outcomes import (
 from fair_strategy.workflows.pipeline import ONE_BY_ONE, Pipeline, Reading, Why, pace_on
 from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import Study, StudyError
+from fair_strategy.workflows.threads import one_forward_pass
 from fair_strategy.workflows.work import Work
 from fair_strategy.workflows.writing import Found, Writer
 
@@ -38,9 +38,6 @@ log = logging.getLogger(__name__)
 _MISSED_IN_A_ROW = 3
 _WRITTEN_BEHIND = 16
 """So many outcomes may wait for the disk, each some MB."""
-
-# One volume at a time: two forward passes side by side would double the memory, not the speed.
-_one_forward_pass = threading.Lock()
 
 
 @dataclass
@@ -132,7 +129,7 @@ def ensure_prediction(study: Study, case_id: str) -> StoredPrediction:
     if stored is not None:  # nobody waits for another's forward pass to read what is there
         return stored
     path = image_path(study, record)  # nor for another's download
-    with _one_forward_pass:
+    with one_forward_pass:
         stored = predictions.read_prediction(*key)
         return stored or predict_case(study, record, model=model, volume=read_scan(path))
 

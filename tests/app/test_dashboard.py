@@ -9,7 +9,6 @@ import pytest
 
 from fair_strategy.config import HostSettings, SettingsError, parse_settings
 from fair_strategy.host import lead as access
-from fair_strategy.host.routes import lead
 from fair_strategy.store import cases, scores
 from fair_strategy.workflows.study_audit import StudyAudit
 from tests.app.in_process import brought_up, client_of
@@ -155,21 +154,9 @@ def test_the_files_of_the_page_are_served_and_no_others(client):
 
 
 def test_the_charts_script_comes_from_the_installed_package(client):
-    pytest.importorskip("plotly")
     reply = client.get("/fairness/page/plotly.min.js")
     assert reply.headers["content-type"].startswith("text/javascript")
     assert len(reply.content) > 1e6
-
-
-def test_without_plotly_the_missing_extra_is_named(client, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "plotly.offline", None)
-    lead.plotly_script.cache_clear()
-    try:
-        reply = client.get("/fairness/page/plotly.min.js")
-    finally:
-        lead.plotly_script.cache_clear()
-    assert reply.status_code == 404
-    assert "fair-strategy[report]" in reply.json()["detail"]
 
 
 def test_a_decision_is_told_with_candidates_weights_and_seed_and_replayed(app, client):

@@ -11,13 +11,16 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from fair_strategy.config import StudySettings
 from fair_strategy.data.volumes import read_image, read_mask
+from fair_strategy.host.worker import NICENESS
 from fair_strategy.workflows.planning import offered
 from tests.app import cohorts
 from tests.app.serving import ROOT, application, launch, wait_for
@@ -256,20 +259,33 @@ def test_scoring_also_runs_as_a_process_of_monai_labels_own(scored):
     assert any('Result: {"compared"' in line for line in done["details"])
 
 
+def niceness_beside(server):
+    """Of the processes that MONAI Label has started for its server."""
+    found = set()
+    for process in psutil.Process(server.process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "monailabel.interfaces.utils.app" in process.cmdline():
+                found.add(process.nice())
+    return found
+
+
 def test_a_training_click_publishes_a_model_that_readers_are_then_served_by(scored):
     client = scored.client("trainer")
     for case_id in ("sub-06_T1w", "sub-14_T1w"):
         client.save_label(case_id, perfect(scored, case_id), "final", {})
     before = model_of(scored)
     client.train_start("caudate", {"train_steps": 1})
+    niceness = set()
 
     def ended():
+        niceness.update(niceness_beside(scored))
         status = client.train_status()
         return status if status["status"] not in ("SUBMITTED", "RUNNING") else None
 
     done = wait_for(ended, what="training")
     assert done["status"] == "DONE", done
     assert model_of(scored) != before
+    assert max(niceness) == NICENESS, "readers come first"
     text = json.dumps([done, client.info()["train_stats"]]).lower()
     assert "by_group" not in text
     assert '"b":' not in text

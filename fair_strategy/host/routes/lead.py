@@ -26,7 +26,6 @@ POLICY = (
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-NO_CHARTS = "the charts need plotly: pip install 'fair-strategy[report]', then restart the server"
 PLOTLY = "plotly.min.js"
 _KINDS = {".css": "text/css", ".js": "text/javascript"}
 
@@ -67,10 +66,7 @@ def login(request: Request, token: Annotated[str, Form()]) -> Response:
 def page_file(name: str) -> Response:
     """A file of the page; nothing of the study is in it."""
     if name == PLOTLY:
-        script = plotly_script()
-        if script is None:
-            raise HTTPException(404, NO_CHARTS)
-        return _file(script, ".js", cache="private, max-age=86400")
+        return _file(plotly_script(), ".js", cache="private, max-age=86400")
     kind = name[name.rfind(".") :]
     if kind not in _KINDS or name not in _names():
         raise HTTPException(404, f"{name!r}: no such file of the dashboard")
@@ -96,12 +92,10 @@ def audit_report() -> Response:
 
 
 @lru_cache(maxsize=1)
-def plotly_script() -> bytes | None:
-    """The script that draws the charts, from the installed package; None without it."""
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        return None
+def plotly_script() -> bytes:
+    """The script that draws the charts, from the installed package."""
+    from plotly.offline import get_plotlyjs
+
     script: bytes = get_plotlyjs().encode()
     return script
 

@@ -2,7 +2,9 @@
 
 import pytest
 
+from fair_strategy.config import HostSettings
 from fair_strategy.store import cases
+from fair_strategy.workflows.intake import freeze_validation
 from fair_strategy.workflows.overview.counts import counts
 from fair_strategy.workflows.overview.performance import floor_of, is_measured, performance
 from fair_strategy.workflows.overview.summary import reopen, summary
@@ -92,6 +94,20 @@ def test_dice_is_told_for_each_model_once_all_its_labels_are_compared(hand_made)
     assert len(means(made.study)) == 1  # the second is not measured yet
     made.compare(two, dict.fromkeys(made.ids, 0.9))
     assert means(made.study)[1] == {"A": pytest.approx(0.9), "B": pytest.approx(0.9)}
+
+
+def test_a_study_with_the_defaults_sees_its_gap_once_the_validation_set_is_labelled(hand_made):
+    made = hand_made("A" * 12 + "B" * 12)
+    freeze_validation(made.study)
+    validation = sorted(cases.splits(made.study.store))
+    one = made.publish("1", 10.0)
+    made.label(*validation)
+    made.compare(one, {i: 0.9 if int(i[4:]) <= 12 else 0.8 for i in validation})
+    told = performance(made.study, min_cell=HostSettings().min_cell)
+    (series,) = [s for s in told.series if s.evidence == "validation"]
+    (version,) = series.versions
+    assert (version.note, version.gap.worst_group) == ("", "B")
+    assert version.gap.value == pytest.approx(0.1)
 
 
 def test_the_audit_half_is_a_series_of_its_own_and_so_is_the_estimator_of_the_weights(hand_made):
