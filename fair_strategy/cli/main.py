@@ -16,6 +16,7 @@ from fair_strategy.cli.rank import rank
 from fair_strategy.cli.report import report
 from fair_strategy.cli.review import review
 from fair_strategy.cli.score import score
+from fair_strategy.cli.score_study import score_study
 from fair_strategy.cli.simulate import simulate
 from fair_strategy.cli.synth import synth
 from fair_strategy.cli.task import task
@@ -23,7 +24,7 @@ from fair_strategy.cli.train import train
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.store.errors import StoreError, UnknownCaseError
 
-VERBS = (synth, score, rank, train, simulate, report, audit, task, review, erase)
+VERBS = (synth, score, score_study, rank, train, simulate, report, audit, task, review, erase)
 
 
 _BAD_PATH = (

@@ -3,9 +3,9 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from rich.progress import (
 from fair_strategy.config import SettingsError, StudySettings, parse_settings
 from fair_strategy.workflows.reporting.plain import plain
 
+if TYPE_CHECKING:
+    from fair_strategy.workflows.executors import Workers
+
 AsJson = Annotated[bool, typer.Option("--json", help="answer in JSON, for scripts")]
 SensitiveFeature = Annotated[
     str | None,
@@ -29,6 +32,14 @@ AgeBins = Annotated[str | None, typer.Option(help="edges of age_group, e.g. 0,60
 Settings = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", help="any study setting as NAME=VALUE, e.g. margin_mm=3"),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHERE",
+        help="processes:N, local:N (Dask), slurm, slurm:JOBS or a Dask scheduler's address; "
+        "default: this process",
+    ),
 ]
 
 errors = Console(stderr=True)
@@ -50,6 +61,22 @@ def chosen_device(device: Device) -> str:
     if device is Device.cuda and not there:
         fail("--device cuda: there is no GPU that torch can use", code=2)
     return "cuda" if there and device is not Device.cpu else "cpu"
+
+
+def device_for(cluster: str | None, device: Device) -> str:
+    """`cpu` or `cuda`, here or where a cluster computes; exit code 2 for what cannot be known."""
+    if cluster is None:
+        return chosen_device(device)
+    if device is Device.auto:
+        fail("--device auto: say cpu or cuda where --cluster says who computes", code=2)
+    return device.value  # it is theirs to have
+
+
+def computing(cluster: str | None) -> AbstractContextManager["Workers | None"]:
+    """Who computes, for the time of a ``with`` block; None for this process."""
+    from fair_strategy.workflows.executors import workers
+
+    return nullcontext() if cluster is None else workers(cluster)
 
 
 def say(sentence: str) -> None:

@@ -1,6 +1,5 @@
 """``fair-strategy score``: every entropy variant of every scan of a folder, as a table."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,11 +9,13 @@ import typer
 from fair_strategy.cli.options import (
     AgeBins,
     AsJson,
+    Cluster,
     Device,
     SensitiveFeature,
     Settings,
     answer,
-    chosen_device,
+    computing,
+    device_for,
     fail,
     study_settings,
     tracked,
@@ -37,14 +38,7 @@ def score(
     sensitive_feature: SensitiveFeature = None,
     age_bins: AgeBins = None,
     option: Settings = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHERE",
-            help="processes:N, local:N (Dask), slurm, slurm:JOBS or a Dask scheduler's address; "
-            "default: this process",
-        ),
-    ] = None,
+    cluster: Cluster = None,
     device: Annotated[
         Device, typer.Option(help="cuda: on a GPU, in half precision; auto: there if there is one")
     ] = Device.cpu,
@@ -55,7 +49,6 @@ def score(
     Resumable: rows of the same scan, model and settings are kept. A scan that cannot be read is
     listed and left out; the exit code is then 1.
     """
-    from fair_strategy.workflows.executors import workers
     from fair_strategy.workflows.folder import score_folder
     from fair_strategy.workflows.models import model_file
 
@@ -63,15 +56,8 @@ def score(
     if not images.is_dir():
         fail(f"{images}: expected a folder of scans", code=2)
     cohort = _cohort(images, participants, settings)
-    if cluster is None:
-        where = chosen_device(device)
-    elif device is Device.auto:
-        fail("--device auto: say cpu or cuda where --cluster says who computes", code=2)
-    else:
-        where = device.value  # it is theirs to have
-    found = replace(model_file(model), device=where)
-    elsewhere = nullcontext() if cluster is None else workers(cluster)
-    with elsewhere as given, tracked("scoring") as progress:
+    found = replace(model_file(model), device=device_for(cluster, device))
+    with computing(cluster) as given, tracked("scoring") as progress:
         report = score_folder(
             images, cohort, found, settings, out, workers=given, progress=progress
         )

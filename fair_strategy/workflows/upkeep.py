@@ -1,17 +1,28 @@
 """What the background does for a study: score, compare, plan; each is repeatable at any time."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fair_strategy.workflows.desk import pending_work
+from fair_strategy.workflows.executors import Workers
 from fair_strategy.workflows.performance import compare_labels
 from fair_strategy.workflows.planning import make_plans, plan_is_stale
 from fair_strategy.workflows.scoring import score_study
 from fair_strategy.workflows.study import Study
 
 
-def score_and_plan(study: Study) -> dict[str, Any]:
-    """Score what the current model has not scored; then compare labels and make plans."""
-    report = score_study(study)
+def score_and_plan(
+    study: Study,
+    *,
+    workers: Workers | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Score what the current model has not scored; then compare labels and make plans.
+
+    Args:
+        workers: see score_study; so is progress.
+    """
+    report = score_study(study, workers=workers, progress=progress)
     compared = compare_labels(study)
     plans = make_plans(study) if plan_is_stale(study) or compared else []
     return {
