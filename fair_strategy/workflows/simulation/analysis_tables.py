@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 WHOLE_POOL = "whole_pool"
+CARRIED = "weights carried over"
 USUAL_VIEW = "caudate"
 SETTING = ["bias", "start"]
 RUN = [*SETTING, "arm", "seed"]
@@ -55,7 +56,9 @@ class Tables:
 
     An arm that works on other volumes than the first view (a whole brain instead of a box about
     the structure) cannot be compared with the rest: its start is told as "imbalanced, brain", and
-    the column `view` holds "brain" ("" for the usual one). A whole-pool model, whatever its arm is
+    the column `view` holds "brain" ("" for the usual one). Nor can one whose models start from
+    the weights of the round before ("imbalanced, weights carried over"): they are trained for
+    longer, also than the whole-pool model. A whole-pool model, whatever its arm is
     called, is named `whole_pool`; its start is its view.
 
     Attributes:
@@ -95,10 +98,15 @@ def read_tables(out: Path) -> Tables:
 
 
 def _views(run: Mapping[str, Any]) -> dict[str, str]:
-    """Arm -> field of view, of those that have another than the usual one."""
+    """Arm -> another field of view, or longer training, of those that are a setting of their own."""
     arms = run.get("configuration", {}).get("arms", {})
-    views = {arm: str(block.get("field_of_view", USUAL_VIEW)) for arm, block in arms.items()}
-    return {arm: view for arm, view in views.items() if view != USUAL_VIEW}
+    return {arm: view for arm, block in arms.items() if (view := _view(block))}
+
+
+def _view(block: Mapping[str, Any]) -> str:
+    seen = str(block.get("field_of_view", USUAL_VIEW))
+    apart = [] if seen == USUAL_VIEW else [seen]
+    return ", ".join([*apart, *([CARRIED] if block.get("carry_over") else [])])
 
 
 def _measured(run: Mapping[str, Any]) -> dict[str, str]:

@@ -267,6 +267,25 @@ def test_whole_brains_are_a_setting_of_their_own_with_their_own_floor(tmp_path, 
     assert other.excess == pytest.approx(usual.excess - 0.1)
 
 
+def test_weights_carried_over_are_a_setting_without_a_floor_of_its_own(tmp_path, parts):
+    carried = {"weighted_entropy": "carry_over", "entropy": "entropy_carry_over"}
+    for name, table in parts.items():
+        copy = table[table.arm.isin(carried)].assign(arm=lambda t: t.arm.map(carried))
+        parts[name] = pd.concat([table, copy], ignore_index=True)
+    arms = {name: {"carry_over": True} for name in carried.values()}
+    found = analyse(
+        read_tables(write(tmp_path, parts, {**RUN_JSON, "configuration": {"arms": arms}}))
+    )
+    apart = ("strong", "imbalanced, weights carried over")
+    assert found.settings() == [("strong", "imbalanced"), apart]
+    assert found.roles[apart]["entropy"] == "entropy_carry_over"
+    usual = only(found.summary, arm="weighted_entropy")
+    other = only(found.summary, arm="carry_over")
+    assert (other.gap, other.gap_reduction) == (usual.gap, usual.gap_reduction)
+    assert np.isnan(other.excess)
+    assert not np.isnan(usual.excess)
+
+
 def test_the_headline_may_be_another_arm_but_one_that_exists(tables):
     assert (
         analyse(tables, headline="masked_entropy").roles["strong", "imbalanced"]["headline"]
