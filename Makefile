@@ -2,6 +2,7 @@
 # test, check  the tests; ruff, mypy and the import contracts
 # docs         the documentation, into site/
 # bench        the benchmarks
+# experiment   the experiment of docs/results/fair-active-learning.md, from its shards; many hours without
 # sample-data  rebuild the committed sample cohort
 # clean        remove what these made, except studies/
 #
@@ -24,7 +25,7 @@ KEY   := $(shell cat setup.cfg constraints.txt 2>/dev/null | sha256sum | cut -c1
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install test check docs bench sample-data clean
+.PHONY: help serve install test check docs bench experiment sample-data clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -87,6 +88,10 @@ BENCHMARKS := segmentation_cost scoring_methods gpu_scoring training_wait cluste
 bench: $(STAMP)-test
 	@for name in $(BENCHMARKS); do \
 		echo "== benchmarks/$$name.py"; $(PY) "benchmarks/$$name.py" || exit 1; done
+
+# What is done already is taken from the committed shards; without them this takes some 12 hours of two cores.
+experiment: $(STAMP)-test
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash scripts/run_experiment.sh
 
 sample-data: $(STAMP)-synthetic
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash sample-data/rebuild.sh

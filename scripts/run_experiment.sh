@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# All runs, tables and figures of docs/results/fair-active-learning.md, into studies/ and docs/results/.
+# Runs whose shards are committed are not played again; a killed one is resumed by the same command.
+set -euo pipefail
+
+for name in small confirmation development longer; do
+	mkdir -p "studies/$name/shards"
+	cp -n "experiments/results/$name/shards/"* "studies/$name/shards/" 2>/dev/null || true
+done
+
+play() { fair-strategy simulate "experiments/$1.yaml" --out "studies/$1" --device cpu --jobs 2 --resume "${@:2}"; }
+play small
+play confirmation
+play development --stage choice
+play development --stage margins
+play longer
+
+fair-strategy report studies/small --markdown docs/results/fair-active-learning-report.md
+fair-strategy report studies/confirmation --markdown docs/results/confirmation-report.md
+for bias in strong weak; do
+	python scripts/composition_frontier.py experiments/small.yaml --out studies/small --bias "$bias" --seeds 3 \
+		--page "docs/results/composition-$bias"
+done
