@@ -181,7 +181,11 @@ class HostSettings(_Settings):
         default=None, description="default: the user's data folder under the study's id"
     )
     allow_remote: bool = Field(default=False, description="answer other machines")
-    allow_reload: bool = Field(default=False, description="open POST /reload")
+    allow_reload: bool = Field(
+        default=False,
+        description="open POST /reload, after which a stock MONAI Label that scores hangs at Next "
+        "Sample; this server answers on, with the settings of its start",
+    )
     allow_model_upload: bool = Field(default=False, description="open PUT and DELETE /model")
     allow_logs: bool = Field(default=False, description="open GET /logs")
     allow_export: bool = Field(

@@ -7,6 +7,7 @@ which volume it was. So the volumes in hand stand in a file; who finds it there 
 import json
 import logging
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +21,16 @@ FILE = "scoring.attempts.json"
 DEATHS = 3
 """So many processes that died at one volume, one after another, and it is left out."""
 
+_DAMAGED = (
+    ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+"""What reading something else than a file of this kind raises."""
+
 
 class Attempts:
     """The volumes in hand, and how many processes died at each.
+
+    A file that is damaged tells nothing: it is put aside, and the counts start anew.
 
     Args:
         state_dir: of the study.
@@ -32,12 +40,8 @@ class Attempts:
     def __init__(self, state_dir: Path, model: str) -> None:
         self._file = state_dir / FILE
         self._model = model
-        self._deaths: Counter[str] = Counter()
+        self._deaths = _deaths_told(self._file, model)
         self._in_hand: list[str] = []
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            found = json.loads(self._file.read_text(encoding="utf-8"))
-            if found["model"] == model:
-                self._deaths = Counter(found["deaths"]) + Counter(found["in_hand"])
         self._write()
 
     def deaths(self, record: CaseRecord) -> int:
@@ -69,8 +73,46 @@ class Attempts:
 def excuse(state_dir: Path) -> None:
     """Hold nothing against the volumes in hand: the process ends because it was told to."""
     file = state_dir / FILE
-    with suppress(OSError, ValueError, TypeError):
-        _write(file, {**json.loads(file.read_text(encoding="utf-8")), "in_hand": []})
+    with suppress(OSError, *_DAMAGED):  # the next start puts a damaged one aside
+        _write(file, {**_read(file), "in_hand": []})
+
+
+def _read(file: Path) -> dict[str, Any]:
+    told = json.loads(file.read_text(encoding="utf-8"))
+    in_hand = told["in_hand"]
+    if not isinstance(in_hand, list) or not all(isinstance(key, str) for key in in_hand):
+        raise TypeError("expected a list of volumes")
+    deaths = {key: int(count) for key, count in told["deaths"].items()}
+    return {"model": told["model"], "deaths": deaths, "in_hand": in_hand}
+
+
+def _deaths_told(file: Path, model: str) -> Counter[str]:
+    try:
+        told = _read(file)
+        if told["model"] == model:
+            return Counter(told["deaths"]) + Counter(told["in_hand"])
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        log.warning("%s: not read (%s)", file.name, error.strerror)
+    except _DAMAGED:
+        _put_aside(file)
+    return Counter()
+
+
+def _put_aside(file: Path) -> None:
+    # It names scans: as a log it goes with every erasure.
+    aside = file.with_name(f"{file.name}.damaged-{time.time_ns()}.log")
+    try:
+        file.replace(aside)
+    except OSError as error:
+        log.warning("%s is damaged, and could not be put aside (%s)", file.name, error.strerror)
+        return
+    log.warning(
+        "%s was damaged; it is kept as %s. At which volumes scoring died before is counted anew",
+        file.name,
+        aside.name,
+    )
 
 
 def _write(file: Path, told: dict[str, Any]) -> None:
