@@ -98,7 +98,7 @@ def read_tables(out: Path) -> Tables:
 
 
 def _views(run: Mapping[str, Any]) -> dict[str, str]:
-    """Arm -> another field of view, or longer training, of those that are a setting of their own."""
+    """Arm -> other field of view, or longer training, of those that are a setting of their own."""
     arms = run.get("configuration", {}).get("arms", {})
     return {arm: view for arm, block in arms.items() if (view := _view(block))}
 

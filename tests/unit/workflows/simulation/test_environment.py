@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import platform
 from importlib import metadata
 from pathlib import Path
 
@@ -14,7 +15,12 @@ from fair_strategy.workflows.simulation import (
 )
 from fair_strategy.workflows.simulation.analysis import analyse
 from fair_strategy.workflows.simulation.analysis_tables import read_tables
-from fair_strategy.workflows.simulation.environment import differences, environment, going_on_in
+from fair_strategy.workflows.simulation.environment import (
+    device_kind,
+    differences,
+    environment,
+    going_on_in,
+)
 from fair_strategy.workflows.simulation.plan import runs
 from fair_strategy.workflows.simulation.report_text import facts
 from fair_strategy.workflows.simulation.shards import read_shard, shard_path
@@ -43,6 +49,13 @@ def test_a_shard_tells_from_which_round_on_it_was_played_where():
     # killed before its first round there, or begun anew because its state was lost
     assert going_on_in({**moved, "rounds": [{}, {}]}, CPU)["environments"] == again["environments"]
     assert going_on_in({**moved, "rounds": []}, GPU)["environments"] == [{"first_round": 0, **GPU}]
+
+
+def test_the_kind_of_a_processor_tells_which_one_it_is():
+    machine, *which = device_kind("cpu").split(", ")
+    assert machine == platform.machine()
+    if machine == "x86_64" and Path("/proc/cpuinfo").exists():
+        assert [part.rpartition(" ")[0] for part in which] == ["cpu family", "model"]
 
 
 def test_nothing_is_said_of_runs_that_were_computed_alike():
