@@ -3,10 +3,14 @@
 # Runs whose shards are committed are not played again; a killed one is resumed by the same command.
 set -euo pipefail
 
-for name in small confirmation development longer; do
-	mkdir -p "studies/$name/shards"
-	cp -n "experiments/results/$name/shards/"* "studies/$name/shards/" 2>/dev/null || true
-done
+take() { # shards of a folder of results into a study
+	mkdir -p "studies/$2/shards"
+	cp -n "experiments/results/$1/shards/"* "studies/$2/shards/"
+}
+take small small
+take confirmation confirmation
+take longer longer
+take development-margins development
 
 play() { fair-strategy simulate "experiments/$1.yaml" --out "studies/$1" --device cpu --jobs 2 --resume "${@:2}"; }
 play small
