@@ -83,7 +83,7 @@ docs: $(STAMP)-docs
 
 # The other files of benchmarks/ are what these import.
 BENCHMARKS := segmentation_cost scoring_methods gpu_scoring training_wait cluster_scaling \
-	bookkeeping next_sample answers_under_load many_readers stock_faults review_page
+	bookkeeping next_sample answers_under_load many_readers stock_faults pacs review_page
 
 bench: $(STAMP)-test
 	@for name in $(BENCHMARKS); do \

@@ -5,7 +5,7 @@ set -euo pipefail
 
 take() { # shards of a folder of results into a study
 	mkdir -p "studies/$2/shards"
-	cp -n "experiments/results/$1/shards/"* "studies/$2/shards/"
+	[[ ! -d "experiments/results/$1/shards" ]] || cp -n "experiments/results/$1/shards/"* "studies/$2/shards/"
 }
 take small small
 take confirmation confirmation
