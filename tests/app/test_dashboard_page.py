@@ -74,6 +74,29 @@ def served(root, options) -> Iterator[serving.Server]:
     assert process.wait(timeout=60) == 0, running.log[-3000:]
 
 
+ATTAINABLE = {"A": 0.95, "B": 0.8}
+
+
+@pytest.fixture(scope="module")
+def with_floor(tmp_path_factory):
+    """A study of six validation cases a subgroup; its settings give the attainable Dice of each."""
+    root = tmp_path_factory.mktemp("with-floor")
+    cohorts.write_cohort(root / "studies", per_group=12, labelled=6)
+    serving.application(root)
+    study = open_study(
+        root / "studies",
+        StudySettings(validation_per_group=10, attainable=tuple(ATTAINABLE.items())),
+        state_dir=root / "state",
+        shipped_model=root / "app" / "model" / "pretrained.pt",
+    )
+    prepare(study)
+    score_and_plan(study)
+    study.store.close()
+    told = ",".join(f"{name}={dice}" for name, dice in ATTAINABLE.items())
+    with served(root, {**OPTIONS, "attainable": told}) as running:
+        yield running
+
+
 GROUPS = {"A": 7, "B": 6, "C": 2, "D": 5}
 """Scans by subgroup; C is too small to be shown."""
 SHIFTS = (0, 1, 1, 2, 2, 3, 4)
@@ -173,6 +196,35 @@ def test_every_chart_is_drawn_and_nothing_is_fetched_from_elsewhere(watched, ser
     assert len(watched.requested) > 10
     assert watched.complaints == []
     assert page.locator("#trouble").is_hidden()
+
+
+def excess_tile(page):
+    """What stands in the tile of the excess gap: the figure, and the line under it."""
+    tile = page.locator("#tiles .tile", has=page.get_by_role("heading", name="Excess gap"))
+    return tile.locator(".value").inner_text(), tile.locator("p").inner_text()
+
+
+def test_where_every_subgroup_has_an_attainable_dice_the_excess_gap_is_told(watched, with_floor):
+    page = opened(watched, with_floor)
+    told = page.request.get(f"{with_floor.url}/fairness/api/performance").json()
+    floor = ATTAINABLE["A"] - ATTAINABLE["B"]
+    assert told["floor"]["value"] == pytest.approx(floor)
+    chosen = page.locator("#evidence").input_value()
+    (series,) = [s for s in told["series"] if s["evidence"] == chosen]
+    (version,) = series["versions"]
+    gap = version["gap"]
+    assert gap["excess"] == pytest.approx(gap["value"] - floor)
+    between = f"{gap['excess_low']:.3f} to {gap['excess_high']:.3f}"
+    assert excess_tile(page) == (f"{gap['excess']:.3f}", f"{between}; version 1")
+    assert page.locator("#floor").inner_text() == told["floor"]["sentence"]
+    page.locator("#gap-table summary").click()
+    cells = page.locator("#gap-table tbody tr").first.locator("th, td").all_inner_texts()
+    assert cells[3] == f"{gap['excess']:.3f}"
+
+
+def test_where_no_attainable_dice_is_given_the_excess_gap_is_not_known(watched, server):
+    page = opened(watched, server)
+    assert excess_tile(page) == ("not known", "no floor is known")
 
 
 def test_the_table_behind_a_chart_has_its_numbers(watched, server):

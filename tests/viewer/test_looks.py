@@ -78,3 +78,24 @@ def test_a_slice_with_mask_overlay_scale_and_letters_looks_as_it_did(
         json={"client_id": reader_name, "image": CASE, "reason": "another time"},
         timeout=60,
     ).raise_for_status()
+
+
+def test_the_surface_shows_what_is_drawn_and_undo_takes_it_from_there(new_reader):
+    reader = new_reader("painter of surfaces")
+    reader.next_case()
+    reader.page.locator(".v-snackbar__wrapper").wait_for(state="hidden")
+    before = settled(reader, 1)
+    reader.key("2", "b")
+    reader.until("s.tool === 'paint' && s.sphere")
+    reader.set("brush_mm", 16)
+    reader.stroke(0)
+    reader.until("s.can_undo")
+    reader.key("1")  # the brush is shown in this view too
+    reader.until("s.tool === 'look'")
+    reader.picture_changes(1, before)
+    drawn = settled(reader, 1)
+    assert pictures.difference(drawn, before) > 3 * TOLERANCE
+    reader.key("Control+z")
+    reader.until("!s.can_undo && s.can_redo")
+    reader.picture_changes(1, drawn)
+    assert pictures.difference(settled(reader, 1), before) <= TOLERANCE
