@@ -43,9 +43,8 @@ class MeasuredSeries(Figure):
 
 @dataclass(frozen=True)
 class Terms:
-    """What a version is judged by: floor, smallest cell, and the subgroups that there are."""
+    """What a version is judged by: the smallest cell, and the subgroups that there are."""
 
-    floor: float | None
     min_cell: int
     subgroups: Mapping[str, str]
 
@@ -58,7 +57,7 @@ def performance(study: Study, *, min_cell: int) -> Performance:
         "performance",
         MeasuredSeries,
         min_cell=min_cell,
-        make=partial(_measure, study, Terms(floor.value, min_cell, study.subgroups())),
+        make=partial(_measure, study, Terms(min_cell, study.subgroups())),
         ready=is_measured(study),
     )
     measured = kept.content.series if kept.content else {}
@@ -68,7 +67,7 @@ def performance(study: Study, *, min_cell: int) -> Performance:
                 evidence=name,
                 title=title,
                 description=description,
-                versions=tuple(m.version for m in measured.get(name, ())),
+                versions=tuple(above(m.version, floor.value) for m in measured.get(name, ())),
             )
             for name, title, description in _described(study)
         ),
@@ -99,6 +98,19 @@ def floor_of(study: Study) -> Floor:
     )
 
 
+def above(version: Version, floor: float | None) -> Version:
+    """A version with its excess gap: the floor may be given, or be another, after it was kept."""
+    gap = version.gap
+    if gap is None:
+        return version
+    excess, low, high = (
+        None if floor is None or end is None else end - floor
+        for end in (gap.value, gap.low, gap.high)
+    )
+    told = {"excess": excess, "excess_low": low, "excess_high": high}
+    return version.model_copy(update={"gap": gap.model_copy(update=told)})
+
+
 def is_measured(study: Study) -> bool:
     """Whether the current model has been compared with every label that it can be."""
     model = scores.current_model(study.store)
@@ -123,7 +135,7 @@ def measured_version(
     told = tuple(_dice(p, hide) for p, hide in zip(found.values(), hidden.tolist(), strict=True))
     samples = {name: [c.dice for c, g in zip(rows, groups, strict=True) if g == name]
                for name in found}  # fmt: skip
-    gap = None if hidden.any() else _gap(samples, terms.floor)
+    gap = None if hidden.any() else _gap(samples)
     note = ""
     if hidden.any():
         note = f"a subgroup has fewer than {terms.min_cell} measured cases"
@@ -209,21 +221,20 @@ def _dice(found: GroupPerformance, hide: bool) -> GroupDice:
     )
 
 
-def _gap(samples: Mapping[str, Sequence[float]], floor: float | None) -> Gap | None:
+def _gap(samples: Mapping[str, Sequence[float]]) -> Gap | None:
     means = {name: float(np.mean(own)) for name, own in samples.items() if own}
     if len(means) < 2:
         return None
     best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
     value = means[best] - means[worst]
     low, high = map(finite, welch_interval(samples[best], samples[worst]))
-    above = [None if floor is None or end is None else end - floor for end in (value, low, high)]
     return Gap(
         value=value,
         low=low,
         high=high,
-        excess=above[0],
-        excess_low=above[1],
-        excess_high=above[2],
+        excess=None,
+        excess_low=None,
+        excess_high=None,
         best_group=best,
         worst_group=worst,
     )

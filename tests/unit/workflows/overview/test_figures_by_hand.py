@@ -10,7 +10,7 @@ from fair_strategy.store.readings import Agreement
 from fair_strategy.store.work import WorkRecord
 from fair_strategy.workflows.overview.agreement import agreed_groups
 from fair_strategy.workflows.overview.counts import counted
-from fair_strategy.workflows.overview.performance import Terms, measured_version
+from fair_strategy.workflows.overview.performance import Terms, above, measured_version
 from fair_strategy.workflows.overview.training import trained_model
 from fair_strategy.workflows.overview.work import worked_groups
 
@@ -32,7 +32,7 @@ def version(dice: dict[str, list[float]], *, floor: float | None = None, min_cel
         for number, value in enumerate(values):
             subgroups[f"{group}{number}"] = group
             rows.append(compared(f"{group}{number}", value))
-    return measured_version(3, MODEL, rows, Terms(floor, min_cell, subgroups))
+    return above(measured_version(3, MODEL, rows, Terms(min_cell, subgroups)), floor)
 
 
 def test_means_intervals_and_gap_of_two_subgroups():

@@ -1,5 +1,7 @@
 """Figures by subgroup change once a model version, and never by a few cases."""
 
+from dataclasses import replace
+
 import pytest
 
 from fair_strategy.config import HostSettings
@@ -79,6 +81,11 @@ def frozen(made):
 def means(study, min_cell=2, evidence="validation"):
     (series,) = [s for s in performance(study, min_cell=min_cell).series if s.evidence == evidence]
     return [{g.subgroup: g.mean for g in v.groups} for v in series.versions]
+
+
+def last_gap(study):
+    (series,) = [s for s in performance(study, min_cell=2).series if s.evidence == "validation"]
+    return series.versions[-1].gap
 
 
 def test_dice_is_told_for_each_model_once_all_its_labels_are_compared(hand_made):
@@ -175,6 +182,17 @@ def test_a_floor_is_known_where_the_settings_name_every_subgroup(hand_made):
     floor = floor_of(hand_made("AB", attainable=(("A", 0.9), ("B", 0.87))).study)
     assert floor.value == pytest.approx(0.03)
     assert "A 0.90, B 0.87" in floor.sentence
+
+
+def test_a_floor_that_is_given_after_the_figures_were_kept_tells_the_excess_at_once(hand_made):
+    made = hand_made("AABB")
+    frozen(made)
+    one = made.publish("1", 10.0)
+    made.label(*made.ids)
+    made.compare(one, dict(zip(made.ids, (0.9, 0.9, 0.7, 0.7), strict=True)))
+    assert last_gap(made.study).excess is None
+    given = made.study.settings.model_copy(update={"attainable": (("A", 0.95), ("B", 0.9))})
+    assert last_gap(replace(made.study, settings=given)).excess == pytest.approx(0.2 - 0.05)
 
 
 @pytest.mark.parametrize(
