@@ -1,5 +1,6 @@
 """One reader's scene: a scan, the mask that is edited, the overlay; no page, no network."""
 
+import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,12 +87,16 @@ class ReviewScene:
         Removing node by node keeps tens of megabytes a case; removing display nodes crashes.
         """
         editor = self.app.segmentation_editor
-        brushes = leftovers.brush_pipelines(editor)
+        left = leftovers.pipelines(editor)
         self.undo.clear()
         editor.clear()
         self.app.scene.Clear()
-        leftovers.empty(brushes)
+        leftovers.empty(left)
+        was_open = self.is_open
         self._forget()
+        if was_open:
+            # Python would wait for many small objects; these cycles hold a scan and a mask each.
+            gc.collect()
 
     def open(self, files: CaseFiles, labels: Mapping[str, int]) -> None:
         """Show a case; the one before is left.

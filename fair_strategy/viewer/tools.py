@@ -108,7 +108,7 @@ class Tools:
 
     def _adjust(self) -> None:
         # The tool in hand alone: Slicer makes something in each view for one that is asked for,
-        # and what it makes for scissors stays when the case goes, about a MiB.
+        # and its shell stays when the case goes, see leftovers.
         kind = _EFFECTS[self.tool]
         if not self._scene.is_open or kind not in (*_BRUSHES, SegmentationEffectScissors):
             return

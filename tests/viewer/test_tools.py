@@ -85,6 +85,28 @@ def test_what_a_brush_holds_goes_with_its_case(scene, drawn, rng, write):
     assert brushes() == before
 
 
+@pytest.mark.parametrize("tool", ["look", "paint", "erase", "scissors", "threshold", "within"])
+def test_a_tool_that_was_put_down_lets_go_of_the_case_that_is_left(scene, drawn, rng, write, tool):
+    from vtkmodules.vtkCommonCore import vtkWeakReference
+
+    from fair_strategy.viewer.scene import CaseFiles
+    from fair_strategy.viewer.tools import Tool
+
+    if tool == "within":
+        drawn.paint_within(0.0, 50.0, enabled=True)
+        drawn.paint_within(0.0, 1.0, enabled=False)
+    else:
+        drawn.select(Tool(tool))
+        drawn.stamp(place(scene, (22, 10, 8)), view(scene))
+    drawn.select(Tool.look)
+    left = {"scan": vtkWeakReference(), "mask": vtkWeakReference()}
+    left["scan"].Set(scene.volume)
+    left["mask"].Set(scene.segmentation)
+    assert all(node.Get() is not None for node in left.values())
+    scene.open(CaseFiles(write("next.nii", scan(rng), affine("RAS"))), LABELS)
+    assert [name for name, node in left.items() if node.Get() is not None] == []
+
+
 def test_a_tool_that_is_not_in_hand_makes_nothing(scene, drawn):
     from fair_strategy.viewer.tools import Cut, Tool
 
