@@ -35,6 +35,7 @@ class PoolSettings:
         server: address of the MONAI Label server.
         most: processes at most, warm ones included.
         spare: processes kept warm for the next reader.
+        refill_after_s: the next warm process starts so long after one was taken.
         keep_s: a session whose page is closed lives this long, for a reload.
         idle_s: a session in which nothing is done ends after this time; its draft is kept.
         logs: folder for what workers write.
@@ -47,6 +48,7 @@ class PoolSettings:
     rescue: Path
     most: int = 2
     spare: int = 1
+    refill_after_s: float = 5.0
     keep_s: float = 120.0
     idle_s: float = 3600.0
     proxy_secret_file: Path | None = None
@@ -135,7 +137,7 @@ class Pool:
         session.taken = True  # before anything is awaited: nobody else gets it
         session.reader = reader
         session.touch()
-        self._refill()
+        self._run(self._refill_soon())
         assert session.ready is not None
         try:
             await asyncio.wait_for(asyncio.shield(session.ready), START_S)
@@ -167,6 +169,11 @@ class Pool:
         for _ in range(self.settings.spare - waiting):
             if self._spawn() is None:
                 return
+
+    async def _refill_soon(self) -> None:
+        # The start of the next one takes a core, which the page that has just been asked for needs.
+        await asyncio.sleep(self.settings.refill_after_s)
+        self._refill()
 
     def _spawn(self) -> Session | None:
         # Counted here, before the process exists: two requests at once cannot both take the last.

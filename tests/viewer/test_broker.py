@@ -102,6 +102,23 @@ def test_requests_at_once_never_start_more_processes_than_there_are_places(tmp_p
     assert len(pool) == 0
 
 
+def test_the_next_warm_process_starts_once_the_page_that_was_asked_for_had_time_to_open(tmp_path):
+    pool = Pool(settings(tmp_path, most=2, spare=1, refill_after_s=1.0))
+
+    async def check(address: str) -> None:
+        (warm,) = pool._sessions.values()
+        assert warm.ready is not None
+        await warm.ready
+        async with aiohttp.ClientSession() as browser:
+            answer = await answered(browser, address, allow_redirects=False)
+        assert (answer.status, warm.taken) == (302, True)
+        assert len(pool) == 1
+        await until(lambda: len(pool) == 2)
+        assert pool.taken == 1
+
+    with_broker(pool, check)
+
+
 def test_a_session_is_open_to_its_own_browser_only(tmp_path):
     pool = Pool(settings(tmp_path, most=1, spare=1))
 
