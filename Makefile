@@ -89,7 +89,7 @@ bench: $(STAMP)-test
 	@for name in $(BENCHMARKS); do \
 		echo "== benchmarks/$$name.py"; $(PY) "benchmarks/$$name.py" || exit 1; done
 
-# What is done already is taken from the committed shards; without them this takes some 12 hours of two cores.
+# What is done already is taken from the committed shards; without them this takes some nine hours on two cores.
 experiment: $(STAMP)-test
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash scripts/run_experiment.sh
 

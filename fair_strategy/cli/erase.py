@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fair_strategy.cli.options import AsJson, answer, fail
+from fair_strategy.cli.options import AsJson, answer, study_of
 
 
 def erase(
@@ -23,13 +23,8 @@ def erase(
     person's labels cannot forget: train anew.
     """
     from fair_strategy.workflows.erasure import erase_subject
-    from fair_strategy.workflows.study import default_state_dir, open_study
 
-    state = state_dir or default_state_dir(studies)
-    if not (state / "state.sqlite3").exists():
-        fail(f"{state}: expected the state of a study, found none; give --state-dir", code=2)
-    study = open_study(studies, state_dir=state, shipped_model=Path("unused"))
-    erased = erase_subject(study, subject)
+    erased = erase_subject(study_of(studies, state_dir), subject)
     answer(
         {"scans": erased.scans, "files": erased.files, "models_since": erased.models},
         as_json=as_json,

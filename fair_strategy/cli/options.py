@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -22,6 +23,7 @@ from fair_strategy.workflows.reporting.plain import plain
 
 if TYPE_CHECKING:
     from fair_strategy.workflows.executors import Workers
+    from fair_strategy.workflows.study import Study
 
 AsJson = Annotated[bool, typer.Option("--json", help="answer in JSON, for scripts")]
 SensitiveFeature = Annotated[
@@ -77,6 +79,16 @@ def computing(cluster: str | None) -> AbstractContextManager["Workers | None"]:
     from fair_strategy.workflows.executors import workers
 
     return nullcontext() if cluster is None else workers(cluster)
+
+
+def study_of(studies: str | Path, state_dir: Path | None, *, device: str | None = None) -> "Study":
+    """The study that a server has left, or serves; exit code 2 where there is none."""
+    from fair_strategy.workflows.study import default_state_dir, open_study
+
+    state = state_dir or default_state_dir(studies)
+    if not (state / "state.sqlite3").exists():
+        fail(f"{state}: expected the state of a study, found none; give --state-dir", code=2)
+    return open_study(studies, state_dir=state, shipped_model=Path("unused"), device=device)
 
 
 def say(sentence: str) -> None:

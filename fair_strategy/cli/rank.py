@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fair_strategy.cli.options import AsJson, Settings, answer, fail, study_settings
+from fair_strategy.cli.options import AsJson, Settings, answer, fail, study_of, study_settings
 
 if TYPE_CHECKING:
     from fair_strategy.acquisition.selection import RankedCase
@@ -110,14 +110,10 @@ def _row(position: int, case: "RankedCase") -> dict[str, Any]:
 
 def _replay(decision: int, studies: Path | None, state_dir: Path | None, as_json: bool) -> None:
     from fair_strategy.workflows.planning import replay
-    from fair_strategy.workflows.study import default_state_dir, open_study
 
     if studies is None:
         fail("--replay needs --studies, the image folder of the server", code=2)
-    state = state_dir or default_state_dir(studies.resolve())
-    if not (state / "state.sqlite3").exists():
-        fail(f"{state}: expected the state of a study, found none; give --state-dir", code=2)
-    study = open_study(studies, state_dir=state, shipped_model=Path("unused"))
+    study = study_of(studies, state_dir)
     try:
         result = replay(study, decision)
     except LookupError as error:

@@ -12,7 +12,7 @@ from fair_strategy.cli.options import (
     answer,
     computing,
     device_for,
-    fail,
+    study_of,
     tracked,
 )
 
@@ -33,20 +33,11 @@ def score_study(
     whatever happened. The exit code is 1 if a scan could not be read.
     """
     from fair_strategy.workflows.exclusive import exclusive
-    from fair_strategy.workflows.study import default_state_dir, open_study
     from fair_strategy.workflows.upkeep import score_and_plan
 
-    state = state_dir or default_state_dir(studies)
-    if not (state / "state.sqlite3").exists():
-        fail(f"{state}: expected the state of a study, found none; give --state-dir", code=2)
-    study = open_study(
-        studies,
-        state_dir=state,
-        shipped_model=Path("unused"),
-        device=device_for(cluster, device),
-    )
+    study = study_of(studies, state_dir, device=device_for(cluster, device))
     with (
-        exclusive(state, "score"),
+        exclusive(study.state_dir, "score"),
         computing(cluster) as given,
         tracked("scoring") as progress,
     ):
