@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import ipaddress
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -35,6 +36,8 @@ CLIENT = web.AppKey("client", aiohttp.ClientSession)
 HOSTS = web.AppKey("hosts", frozenset)
 SECRET = web.AppKey("secret", str)
 MESSAGE_BYTES = 64 * 1024 * 1024
+CLOSING_S = 2.0
+"""A page that was closed holds its connection for a moment; one that stands open holds it longer."""
 PASSED_ON = ("Accept", "Accept-Language", "If-None-Match", "If-Modified-Since", "User-Agent")
 HEADERS = {
     # The page's templates are compiled in the browser, hence eval. Nothing may come from elsewhere.
@@ -140,7 +143,7 @@ async def _enter(request: web.Request) -> web.StreamResponse:
         # A foreign page could take every place by pictures or frames with this address.
         raise web.HTTPForbidden(text="open this address in a tab of its own")
     pool = request.app[POOL]
-    session = _session_of_before(request)
+    session = await _session_of_before(request)
     if session is None:
         try:
             session = await pool.take(_reader(request))
@@ -161,20 +164,33 @@ async def _enter(request: web.Request) -> web.StreamResponse:
     raise answer
 
 
-def _session_of_before(request: web.Request) -> Session | None:
+async def _session_of_before(request: web.Request) -> Session | None:
     session_id, _, token = request.cookies.get(f"{COOKIE}-last", "").partition(":")
     session = request.app[POOL].get(session_id)
     if session is None or not session.alive or not _matches(token, session):
         return None
     if session.reader != _reader(request):
         return None
-    return None if session.connections else session
+    return session if await _is_closed(session) else None
+
+
+async def _is_closed(session: Session) -> bool:
+    """Whether no page holds it; waits for one that has just been closed."""
+    end = time.monotonic() + CLOSING_S
+    while session.connections and time.monotonic() < end:
+        await asyncio.sleep(0.05)
+    return session.connections == 0
 
 
 async def _health(request: web.Request) -> web.Response:
     pool = request.app[POOL]
     return web.json_response(
-        {"taken": pool.taken, "processes": len(pool), "most": pool.settings.most}
+        {
+            "taken": pool.taken,
+            "pages": pool.pages,
+            "processes": len(pool),
+            "most": pool.settings.most,
+        }
     )
 
 

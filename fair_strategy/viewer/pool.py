@@ -110,6 +110,11 @@ class Pool:
         """Number of sessions that readers have."""
         return sum(session.taken for session in self._sessions.values())
 
+    @property
+    def pages(self) -> int:
+        """Number of sessions whose page is open."""
+        return sum(session.connections > 0 for session in self._sessions.values())
+
     def get(self, session_id: str) -> Session | None:
         """A session by its id; None once its process has ended."""
         return self._sessions.get(session_id)

@@ -46,6 +46,12 @@ class ReviewServer:
     def log(self) -> str:
         return (self.root / "review.log").read_text(errors="replace")
 
+    def health(self) -> dict[str, int]:
+        """Its counts."""
+        import requests
+
+        return requests.get(f"{self.url}/health", timeout=60).json()
+
     def workers(self) -> list[int]:
         """Process ids of its workers."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()

@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import web
 
 from fair_strategy.viewer import worker
-from fair_strategy.viewer.broker import COOKIE, make_broker
+from fair_strategy.viewer.broker import CLOSING_S, COOKIE, make_broker
 from fair_strategy.viewer.opengl import rendering_environment
 from fair_strategy.viewer.pool import SECRET_VARIABLE, Pool, PoolSettings
 
@@ -155,6 +155,31 @@ def test_a_session_is_open_to_its_own_browser_only(tmp_path):
             # The page is closed, so `/` leads back to the session that this browser has.
             assert str((await answered(mine, address)).url) == f"{home}index.html"
             assert (await answered(other, address)).status == 503
+
+    with_broker(pool, check)
+
+
+def test_a_page_that_is_just_being_closed_is_found_again_and_an_open_one_stays_apart(tmp_path):
+    pool = Pool(settings(tmp_path, most=2, spare=0))
+
+    async def check(address: str) -> None:
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
+            home = str((await answered(browser, address)).url).removesuffix("index.html")
+            (session,) = pool._sessions.values()
+
+            page = await browser.ws_connect(f"{home}ws", headers={"Origin": address})
+            await until(lambda: pool.pages == 1)
+            entering = asyncio.create_task(answered(browser, address))
+            await asyncio.sleep(CLOSING_S / 10)
+            assert session.connections == 1, "the page is still there when `/` is asked for"
+            await page.close()
+            assert str((await entering).url) == f"{home}index.html"
+            assert pool.pages == 0
+
+            async with browser.ws_connect(f"{home}ws", headers={"Origin": address}):
+                await until(lambda: pool.pages == 1)
+                assert str((await answered(browser, address)).url) != f"{home}index.html"
+            assert pool.taken == 2
 
     with_broker(pool, check)
 

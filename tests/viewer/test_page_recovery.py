@@ -31,6 +31,8 @@ def test_a_reload_a_closed_tab_and_a_crash_keep_the_edit(server, review, new_rea
 
     context, address = reader.page.context, reader.page.url
     reader.page.close()
+    # The broker learns of it a moment later; on a busy machine that may take longer than it waits.
+    wait_until(lambda: review.health()["pages"] == 1, what="end of the closed page's connection")
     again = Reader(context.new_page())
     again.page.goto(review.url)
     again.until("s.has_case && s.can_undo")
