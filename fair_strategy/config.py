@@ -101,7 +101,7 @@ class StudySettings(_Settings):
     region: Region = Field(
         default="roi", description="whose entropy weighted_entropy uses: the ROI's, the volume's"
     )
-    margin_mm: float = Field(default=4.0, ge=0, le=50, description="margin of the ROI")
+    margin_mm: float = Field(default=2.0, ge=0, le=50, description="margin of the ROI")
     roi_threshold: float = Field(
         default=0.1, gt=0, le=0.5, description="foreground probability that belongs to the ROI"
     )

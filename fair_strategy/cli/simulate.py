@@ -102,6 +102,7 @@ def _reported(out: Path) -> dict[str, str]:
 def _compared(run: Any, workspace: "Workspace", url: str, *, as_json: bool) -> None:
     """Play one run on both ways and compare what was handed out."""
     from fair_strategy.workflows.simulation.rest import (
+        check_served,
         picked_offline,
         play_via_rest,
         served_folder,
@@ -109,6 +110,7 @@ def _compared(run: Any, workspace: "Workspace", url: str, *, as_json: bool) -> N
     from fair_strategy.workflows.simulation.shards import read_shard
     from fair_strategy.workflows.simulation.simulate import play_one
 
+    check_served(run)
     play_one(workspace, run, say=say)
     offline = picked_offline(read_shard(workspace.out, run))
     folder = served_folder(workspace, run)

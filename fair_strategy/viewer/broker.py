@@ -37,7 +37,7 @@ HOSTS = web.AppKey("hosts", frozenset)
 SECRET = web.AppKey("secret", str)
 MESSAGE_BYTES = 64 * 1024 * 1024
 CLOSING_S = 2.0
-"""A page that was closed holds its connection for a moment; one that stands open holds it longer."""
+"""A page that was closed holds its connection for a moment; one that is open holds it longer."""
 PASSED_ON = ("Accept", "Accept-Language", "If-None-Match", "If-Modified-Since", "User-Agent")
 HEADERS = {
     # The page's templates are compiled in the browser, hence eval. Nothing may come from elsewhere.

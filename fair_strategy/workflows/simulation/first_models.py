@@ -61,26 +61,42 @@ def pool_of(workspace: Workspace, run: Run) -> KnownCohort:
 
 
 def opened(workspace: Workspace, run: Run, state_dir: Path) -> Study:
-    """A run's study; submitted masks lie in its state directory, for many runs share the pool."""
+    """A run's study in its first round.
+
+    Submitted masks lie in its state directory, for many runs share the pool.
+    """
     study = open_study(
         pool_of(workspace, run).folder,
         run.study_settings(),
         state_dir=state_dir,
-        shipped_model=random_weights(workspace, run),
+        shipped_model=random_weights(workspace, run, run.first_round),
     )
     return replace(study, derivatives_root=state_dir / "masks", device=workspace.device)
 
 
-def random_weights(workspace: Workspace, run: Run) -> Path:
-    """The untrained checkpoint of a seed, of the simulation's architecture; made once."""
+def in_round(workspace: Workspace, run: Run, study: Study, number: int) -> Study:
+    """The study with the random streams of a round, and the weights that its training starts from.
+
+    From a training to the next: its plan, its scores and what is annotated by them are of one seed.
+    """
+    return replace(
+        study,
+        settings=run.study_settings(number),
+        shipped_model=random_weights(workspace, run, number),
+    )
+
+
+def random_weights(workspace: Workspace, run: Run, number: int) -> Path:
+    """The untrained checkpoint of a round, of the simulation's architecture; made once."""
     training = run.simulation.training
     whole = run.block.field_of_view == BRAIN and training.localiser is not None
     suffix = "-localised" if whole else ""
-    name = f"seed{run.seed}{suffix}-{short_digest(training.model_dump(mode='json'))}.pt"
+    seed = run.stream(number)
+    name = f"seed{seed}{suffix}-{short_digest(training.model_dump(mode='json'))}.pt"
     path = workspace.work / "untrained" / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_untrained(training, path, seed=run.seed, with_localiser=whole)
+        save_untrained(training, path, seed=seed, with_localiser=whole)
     return path
 
 
@@ -117,7 +133,8 @@ def first_model(workspace: Workspace, run: Run) -> tuple[list[str], ModelRecord]
     Trained once, whoever comes first; a second process waits for it.
     """
     view = run.block.field_of_view
-    made_of = run.simulation.model_dump(mode="json", include={"cohort", "training", "starts"})
+    parts = {"cohort", "training", "starts", "streams"}
+    made_of = run.simulation.model_dump(mode="json", include=parts)
     if (objective := run.study_settings().objective) != "erm":
         made_of["objective"] = objective
     name = f"{run.bias}_{run.start}_{view}_seed{run.seed}-{short_digest(made_of)}"
@@ -156,7 +173,7 @@ def _train_first(workspace: Workspace, run: Run, folder: Path, kept: Path) -> No
     plain = {"validation_per_group": 0, "estimator": "labelled"}
     study = replace(study, settings=study.settings.model_copy(update=plain))
     pool = pool_of(workspace, run)
-    labelled = first_labelled(pool, run.simulation.starts[run.start], seed=run.seed)
+    labelled = first_labelled(pool, run.simulation.starts[run.start], seed=run.stream(0))
     prepare(study)
     label_truly(study, pool, labelled)
     train_round(study, track=False)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fair_strategy.config import StudySettings
 from fair_strategy.config_file import known_or_error
 from fair_strategy.workflows.simulation.settings import (
@@ -20,6 +22,9 @@ FORMAT = 1
 
 WITHOUT_A_SAY = {"dicom_filter", "readers_per_case", "consensus"}
 """Settings of a study that came after the first shards and that no simulated scan can feel."""
+
+FLOOR_ROUND = -1
+"""Round number of the model that was trained on the whole pool."""
 
 WEIGHTED = frozenset({"weighted_entropy"})
 """Strategies that follow the weights; of the others no rule is told."""
@@ -59,9 +64,31 @@ class Run:
         """Number of models that it trains or takes over."""
         return 1 if self.is_floor else self.simulation.rounds + 1
 
-    def study_settings(self) -> StudySettings:
-        """Settings of its study."""
-        return study_settings(self.simulation, self.block, bias=self.bias, seed=self.seed)
+    @property
+    def first_round(self) -> int:
+        """Number of its first model."""
+        return FLOOR_ROUND if self.is_floor else 0
+
+    def stream(self, number: int) -> int:
+        """Seed of what is drawn at random in a round.
+
+        A child of the cohort's seed for each (seed, round): independent of other rounds and seeds,
+        and the same for every arm.
+
+        Args:
+            number: the round's, `FLOOR_ROUND` for the whole pool.
+        """
+        if self.simulation.streams == "by_run":
+            return self.seed
+        child = np.random.SeedSequence(
+            self.simulation.cohort.pool_seed, spawn_key=(self.seed, number - FLOOR_ROUND)
+        )
+        return int(child.generate_state(1)[0])
+
+    def study_settings(self, number: int | None = None) -> StudySettings:
+        """Settings of its study in a round; in its first without a word."""
+        seed = self.stream(self.first_round if number is None else number)
+        return study_settings(self.simulation, self.block, bias=self.bias, seed=seed)
 
     def digest(self) -> str:
         """Of everything that its result depends on, and of nothing else.
@@ -82,6 +109,8 @@ class Run:
             "seed": self.seed,
             "rounds": None if self.is_floor else (simulation.budget, simulation.rounds),
         }
+        if simulation.streams != "by_run":  # those of before this choice was there
+            parts["streams"] = simulation.streams
         return short_digest(parts)
 
 

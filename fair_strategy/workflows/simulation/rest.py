@@ -75,10 +75,9 @@ def served_folder(workspace: Workspace, run: Run) -> ServedFolder:
     imports. The model is the random weights from which the run's trainings start.
 
     Raises:
-        ValueError: for the arm `whole_pool` and for arms that carry weights over: no server does.
+        ValueError: as `check_served`.
     """
-    if run.is_floor or run.block.carry_over:
-        raise ValueError(f"arm {run.arm!r}: no server trains so; choose another arm")
+    check_served(run)
     pool, root = pool_of(workspace, run), _root(workspace, run)
     folder = ServedFolder(
         app=root / "app",
@@ -89,9 +88,24 @@ def served_folder(workspace: Workspace, run: Run) -> ServedFolder:
     if not folder.studies.exists():
         (folder.app / "model").mkdir(parents=True, exist_ok=True)
         (folder.app / "main.py").write_text(MAIN, encoding="utf-8")
-        shutil.copy(random_weights(workspace, run), folder.app / "model" / "pretrained.pt")
-        _write_scans(pool, first_labelled(pool, _start(run), seed=run.seed), folder.studies)
+        shutil.copy(random_weights(workspace, run, 0), folder.app / "model" / "pretrained.pt")
+        _write_scans(pool, first_labelled(pool, _start(run), seed=run.stream(0)), folder.studies)
     return folder
+
+
+def check_served(run: Run) -> None:
+    """Whether a server can play a run.
+
+    Raises:
+        ValueError: for the arm `whole_pool`, for arms that carry weights over and where each round
+            has random streams of its own: no server does that.
+    """
+    if run.is_floor or run.block.carry_over:
+        raise ValueError(f"arm {run.arm!r}: no server trains so; choose another arm")
+    if run.simulation.streams != "by_run":
+        raise ValueError(
+            "streams: a server's study has one seed for all its rounds; set `streams: by_run`"
+        )
 
 
 def conf_pairs(settings: StudySettings) -> list[tuple[str, str]]:
@@ -154,7 +168,7 @@ def check_server(workspace: Workspace, run: Run, client: ReadersClient) -> None:
             f"the server's {len(objects)} scans are not the {len(pool.cases)} of run {run.name}, "
             "and nothing was sent to it: is the URL right?"
         )
-    first = set(first_labelled(pool, _start(run), seed=run.seed))
+    first = set(first_labelled(pool, _start(run), seed=run.stream(0)))
     labelled = {case_id for case_id, held in objects.items() if held["labels"].keys() - {ORIGINAL}}
     if labelled > first:
         raise ValueError(

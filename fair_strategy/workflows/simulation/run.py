@@ -24,6 +24,7 @@ from fair_strategy.workflows.simulation.first_models import (
     CLIENT,
     Workspace,
     first_model,
+    in_round,
     label_truly,
     opened,
     pool_of,
@@ -33,9 +34,6 @@ from fair_strategy.workflows.simulation.shards import is_finished, read_shard, w
 from fair_strategy.workflows.simulation.snapshots import restore_snapshot, take_snapshot
 from fair_strategy.workflows.study import Study
 from fair_strategy.workflows.upkeep import settle
-
-FLOOR_ROUND = -1
-"""Round number of the model that was trained on the whole pool."""
 
 
 def play(workspace: Workspace, run: Run, *, on_round: Callable[[], None] = lambda: None) -> None:
@@ -60,7 +58,7 @@ class _Game:
     """A run in progress: its study, its cohorts, its shard."""
 
     def __init__(self, workspace: Workspace, run: Run) -> None:
-        self.run, self.out = run, workspace.out
+        self.run, self.workspace, self.out = run, workspace, workspace.out
         self.shard = read_shard(workspace.out, run)
         self.state_dir = workspace.work / "runs" / run.name
         self.pool = pool_of(workspace, run)
@@ -72,6 +70,7 @@ class _Game:
             shutil.rmtree(self.state_dir, ignore_errors=True)
         self.shard = going_on_in(self.shard, environment(workspace, run))
         self.study = opened(workspace, run, self.state_dir)
+        self._use_streams_of(max(self.next_round - 1, 0))
         self._first = None if run.is_floor else first_model(workspace, run)
 
     @property
@@ -94,6 +93,7 @@ class _Game:
         else:
             selected = self._annotate()
             started = time.monotonic()
+            self._use_streams_of(number)
             self._train()
         trained = time.monotonic()
         last = number == self.run.rounds - 1
@@ -101,7 +101,7 @@ class _Game:
             settle(self.study, score=self.scoring)
         scored = time.monotonic()
         found = {
-            "round": FLOOR_ROUND if self.run.is_floor else number,
+            "round": self.run.first_round + number,
             **self._described(selected, last=last),
             "train_seconds": trained - started,
             "score_seconds": scored - trained,
@@ -116,6 +116,10 @@ class _Game:
         shutil.rmtree(self.state_dir, ignore_errors=True)
 
     # ------------------------------------------------------------------ the parts of a round
+
+    def _use_streams_of(self, number: int) -> None:
+        number += self.run.first_round
+        self.study = in_round(self.workspace, self.run, self.study, number)
 
     def _start(self) -> None:
         assert self._first is not None
@@ -190,7 +194,7 @@ def annotate_batch(
             run.block.annotator,
             pool.cases[case_id],
             shown=partial(_shown, study, case_id),
-            seed=run.seed,
+            seed=study.settings.seed,
             folder=study.state_dir / "annotated",
         )
         desk.submit(study, case_id, mask, client_id=CLIENT)

@@ -151,6 +151,8 @@ class SimulationSettings(Block):
             or the case ids.
         budget: scans annotated a round.
         rounds: how often that happens; the first model is round 0.
+        streams: `by_round` gives each round of each run random streams of its own; `by_run` is how
+            a server does it, whose study has one seed: its rounds share weights and jitter.
         settings: study settings of every arm.
     """
 
@@ -158,6 +160,7 @@ class SimulationSettings(Block):
     starts: dict[Name, dict[str, int] | tuple[str, ...]] = Field(min_length=1)
     budget: int = Field(default=4, ge=1)
     rounds: int = Field(default=6, ge=1)
+    streams: Literal["by_round", "by_run"] = "by_round"
     training: TrainingBlock = TrainingBlock()
     settings: dict[str, Any] = Field(default={})
     arms: dict[Name, ArmBlock] = Field(min_length=1)

@@ -85,7 +85,12 @@ def answering(replies):
 def test_an_annotator_only_reads_from_a_server_that_is_not_the_runs(tmp_path, tiny_cohorts):
     out = tmp_path / "out"
     shutil.copytree(tiny_cohorts / "cohorts", out / "cohorts")
-    changed = {"rounds": 1, "budget": 1, "arms": {"weighted": {"strategy": "random"}}}
+    changed = {
+        "streams": "by_run",
+        "rounds": 1,
+        "budget": 1,
+        "arms": {"weighted": {"strategy": "random"}},
+    }
     config = written(tmp_path / "config.yaml", **changed)
 
     def via(url):
@@ -114,3 +119,13 @@ def test_an_annotator_only_reads_from_a_server_that_is_not_the_runs(tmp_path, ti
     assert study.exit_code == 2, study.output
     assert "are not the 9 of run strong_imbalanced_weighted_seed0" in study.stderr
     assert {question.split()[0] for question in asked} == {"GET"}
+
+
+def test_what_no_server_does_is_refused_before_anything_is_played(tmp_path):
+    config = written(tmp_path / "config.yaml")  # random streams for each round
+    out = tmp_path / "out"
+    arguments = ["simulate", config, "--out", out, "--via-rest", "http://127.0.0.1:9"]
+    refused = CliRunner().invoke(app, list(map(str, arguments)))
+    assert refused.exit_code == 2
+    assert "one seed for all its rounds; set `streams: by_run`" in refused.stderr
+    assert not (out / "shards").exists()

@@ -72,7 +72,7 @@ def served(configured, tmp_path):
 
     def serve(**annotator):
         block = {"strategy": "weighted_entropy", "annotator": annotator}
-        simulation, workspace = configured(arms={"weighted": block})
+        simulation, workspace = configured(arms={"weighted": block}, streams="by_run")
         (run,) = runs(simulation)
         pool = pool_of(workspace, run)
         first = first_labelled(pool, TINY["starts"]["imbalanced"], seed=run.seed)

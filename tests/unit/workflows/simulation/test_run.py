@@ -154,9 +154,10 @@ def digest(path: Path | None) -> str | None:
     return path and hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("streams", ["by_round", "by_run"])
 @pytest.mark.parametrize("carry_over", [True, False])
 def test_a_round_starts_from_the_last_rounds_model_where_weights_are_carried_over(
-    configured, monkeypatch, carry_over
+    configured, monkeypatch, carry_over, streams
 ):
     started, ended = [], []  # checksums of what each training starts from, and of what it makes
 
@@ -169,12 +170,62 @@ def test_a_round_starts_from_the_last_rounds_model_where_weights_are_carried_ove
     original = rounds.train
     monkeypatch.setattr(rounds, "train", train)
     block = {"strategy": "random", "carry_over": carry_over}
-    simulation, workspace = configured(arms={"weighted": block})
+    simulation, workspace = configured(arms={"weighted": block}, streams=streams)
     simulate(simulation, workspace)
-    untrained = digest(random_weights(workspace, runs(simulation)[0]))
+    (run,) = runs(simulation)
+    untrained = [digest(random_weights(workspace, run, number)) for number in range(3)]
+    assert len(set(untrained)) == (3 if streams == "by_round" else 1)
     first, second, _ = ended
-    assert len({untrained, *ended}) == 4
-    assert started == [untrained, *((first, second) if carry_over else (untrained, untrained))]
+    assert len({*untrained, *ended}) == len(set(untrained)) + 3
+    assert started == [untrained[0], *((first, second) if carry_over else untrained[1:])]
+
+
+def test_every_round_of_every_seed_has_random_streams_that_the_arms_share(configured):
+    def streams(**changed) -> dict[tuple[str, int, int], int]:
+        simulation, _ = configured(**{**THREE, **changed})
+        return {
+            (run.arm, run.seed, number + run.first_round): run.stream(number + run.first_round)
+            for run in runs(simulation)
+            for number in range(run.rounds)
+        }
+
+    found = streams(stages=[{**THREE["stages"][0], "seeds": 3}])
+    assert {key[2] for key in found} == {-1, 0, 1, 2}
+    of_round = {(seed, number): stream for (_, seed, number), stream in found.items()}
+    assert len(set(of_round.values())) == len(of_round) == 3 * 4
+    assert all(stream == of_round[seed, number] for (_, seed, number), stream in found.items())
+    other = streams(cohort={**TINY["cohort"], "pool_seed": 13})
+    assert not set(other.values()) & set(found.values())
+    assert set(streams(streams="by_run").values()) == {0}
+
+
+def noting_the_seed(work, seen):
+    def noted(study, **options):
+        seen.append((work.__name__, study.settings.seed))
+        return work(study, **options)
+
+    return noted
+
+
+def test_the_seed_of_a_round_is_that_of_its_training_its_scores_and_its_plan(
+    configured, monkeypatch
+):
+    seen = []
+    for name in ("train_round", "settle"):
+        monkeypatch.setattr(run_module, name, noting_the_seed(getattr(run_module, name), seen))
+    simulation, workspace = configured()
+    (run,) = runs(simulation)
+    simulate(simulation, workspace)
+    zero, one, two = (run.stream(number) for number in range(3))
+    labels = simulation.budget
+    assert seen[-7:] == [
+        *[("settle", zero)] * labels,
+        ("train_round", one),
+        ("settle", one),
+        *[("settle", one)] * labels,
+        ("train_round", two),
+    ]
+    assert set(seen[:-7]) == {("settle", zero)}
 
 
 @pytest.mark.parametrize(
