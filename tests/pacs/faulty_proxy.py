@@ -1,5 +1,6 @@
 """Stands between our server and a real archive, and spoils its answers in one chosen way."""
 
+import contextlib
 import http.server
 import json
 import re
@@ -9,6 +10,9 @@ import urllib.request
 from collections.abc import Callable
 
 KEPT = ("Accept", "Content-Type", "Authorization")
+MOVED = "/moved"
+FLOOD_PIECE, FLOOD_PIECES = 1 << 16, 1 << 10
+"""64 MiB in all, should nobody stop it."""
 
 
 class FaultyProxy:
@@ -17,7 +21,8 @@ class FaultyProxy:
     Faults: `refuse` (503), `silent` (no answer), `drip` (a byte now and then), `cut` (half of the
     promised bytes), `fewer` (one instance of a series missing, well-formed), `empty` (an empty
     list), `untold` (lists say nothing of the patient), `nonsense` (HTML), `lost` (passed on, but
-    the answer never comes back).
+    the answer never comes back), `flood` (an answer without an end), `moved` (to another path,
+    where the right answer is).
     """
 
     def __init__(self, target: str) -> None:
@@ -25,6 +30,7 @@ class FaultyProxy:
         self.fault = ""
         self.where = ""
         self.asked: list[str] = []
+        self.flooded = 0
         self._ending = threading.Event()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -58,11 +64,17 @@ class FaultyProxy:
     def answer(self, handler: http.server.BaseHTTPRequestHandler, body: bytes | None) -> None:
         self.asked.append(f"{handler.command} {handler.path}")
         fault = self.fault if re.search(self.where, handler.path) else ""
+        if handler.path.startswith(MOVED):
+            fault, handler.path = "", handler.path.removeprefix(MOVED)
         if fault == "refuse":
             return _reply(handler, 503, "text/plain", b"busy")
         if fault == "silent":
             self._ending.wait(20)
             return None
+        if fault == "moved":
+            return _redirect(handler, MOVED + handler.path)
+        if fault == "flood":
+            return self._flood(handler)
         status, kind, content = self._pass_on(handler, body)
         spoilt: dict[str, Callable[[], None]] = {
             "lost": lambda: None,
@@ -98,6 +110,22 @@ class FaultyProxy:
                 return
             if self._ending.wait(0.02):
                 return
+
+    def _flood(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/dicom+json")
+        handler.end_headers()  # HTTP/1.0: what has no length ends with the connection
+        with contextlib.suppress(OSError):  # whoever asked has had enough
+            for _ in range(FLOOD_PIECES):
+                handler.wfile.write(b" " * FLOOD_PIECE)
+                self.flooded += FLOOD_PIECE
+
+
+def _redirect(handler: http.server.BaseHTTPRequestHandler, to: str) -> None:
+    handler.send_response(307)
+    handler.send_header("Location", to)
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
 
 
 def _head(handler: http.server.BaseHTTPRequestHandler, status: int, kind: str, length: int) -> None:

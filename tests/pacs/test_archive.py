@@ -13,6 +13,7 @@ from fair_strategy.data.volumes import Mask
 from tests.app import cohorts
 from tests.pacs.conftest import AFFINE, scan_series
 from tests.pacs.dicom_files import Series, slices
+from tests.pacs.faulty_proxy import FLOOD_PIECE, FLOOD_PIECES, MOVED
 
 ALL_MR = {"Modality": "MR"}
 
@@ -113,6 +114,26 @@ def test_no_answer_and_half_an_answer_are_told_within_bounds(fault, sentence, or
         assert "nothing is lost" in str(told.value)
         assert series.study_uid not in str(told.value)
     assert len(proxy.asked) <= 9  # three tries each at most
+
+
+def test_an_answer_without_an_end_is_ended_and_not_asked_for_again(orthanc, proxy, monkeypatch):
+    monkeypatch.setattr("fair_strategy.data.dicom.session.MOST_BYTES", 1 << 20)
+    archive = Archive(f"{proxy.url}/dicom-web", timeout_s=5)
+    proxy.spoil("flood")
+    with pytest.raises(ArchiveUnavailable, match="sends more than any scan of a head has"):
+        archive.series(ALL_MR)
+    assert len(proxy.asked) == 1
+    # What was on its way when the connection was closed, in the buffers of both ends.
+    assert proxy.flooded < FLOOD_PIECE * FLOOD_PIECES / 2
+
+
+def test_an_archive_that_leads_elsewhere_is_told_and_not_followed(orthanc, proxy):
+    orthanc.store(scan_series(1)[1])
+    archive = Archive(f"{proxy.url}/dicom-web", timeout_s=5)
+    proxy.spoil("moved")
+    with pytest.raises(ArchiveUnavailable, match=r"answers 307 .*start with that one"):
+        archive.series(ALL_MR)
+    assert not any(MOVED in path for path in proxy.asked)
 
 
 def test_a_series_that_comes_with_fewer_instances_than_it_has_is_refused(orthanc, proxy):

@@ -1,6 +1,7 @@
 """Questions to a PACS over DICOMweb: what is there, give it to me, keep this.
 
-Every answer is bounded in time; a wrong or partial one is an ArchiveUnavailable, never a result.
+Every answer is bounded in time and bytes; a wrong or partial one is an ArchiveUnavailable, never a
+result.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian
 
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
-from fair_strategy.data.dicom.session import BoundedSession
+from fair_strategy.data.dicom.session import AnswerTooLarge, BoundedSession
 from fair_strategy.data.dicom.subgroups import STUDY_DATE, TAGS, Header, text_of
 
 # Its lines quote addresses with the UIDs, and sometimes the values, that were asked for.
@@ -212,6 +213,11 @@ class Archive:
                 f"the PACS at {self.host} cannot be reached, or broke off in the middle, asked to "
                 f"{what}; nothing is lost, try again in a minute"
             ) from error
+        except AnswerTooLarge as error:
+            raise ArchiveUnavailable(
+                f"the PACS at {self.host} sends more than any scan of a head has, asked to {what}; "
+                "nothing is lost, have the PACS looked at"
+            ) from error
         except _UNREADABLE as error:
             raise ArchiveUnavailable(
                 f"the PACS at {self.host} answers what cannot be read, asked to {what}; nothing is "
@@ -229,8 +235,9 @@ _UNREADABLE: tuple[type[Exception], ...] = (
 def _may_help(cause: BaseException | None) -> bool:
     if isinstance(cause, requests.HTTPError):
         return _status(cause) in _AGAIN
-    # Not after a silence: three of them would keep a reader waiting.
-    return isinstance(cause, requests.RequestException) and not isinstance(cause, requests.Timeout)
+    # Not after a silence, or a flood: three of them would keep a reader waiting.
+    long = requests.Timeout, AnswerTooLarge
+    return isinstance(cause, requests.RequestException) and not isinstance(cause, long)
 
 
 def _without_bulk(header: Header) -> Dataset:
@@ -246,6 +253,8 @@ def _status(error: requests.HTTPError) -> int:
 def _hint(status: int) -> str:
     if status in (401, 403):
         return " (set MONAI_LABEL_DICOMWEB_USERNAME and MONAI_LABEL_DICOMWEB_PASSWORD)"
+    if 300 <= status < 400:
+        return " (it leads to another address; nothing is lost, start with that one)"
     if status == 404:
         return " (no such series, or a wrong address)"
     return "; nothing is lost, try again in a minute"
