@@ -45,16 +45,17 @@ def app_info(user: User = MAY_READ) -> dict[str, Any]:
     return told
 
 
-@router.post("/activelearning/{strategy}")
+@router.post("/activelearning/{strategy}", response_model=dict[str, Any])
 def next_sample(
     strategy: str, params: dict[str, Any] | None = None, user: User = MAY_READ
-) -> dict[str, Any]:
+) -> Response:
     """The next scan for the client in ``params["client_id"]``."""
     request = {**(params or {}), "strategy": strategy}
     request["client_id"] = acting(request.get("client_id"), user)
     answer: dict[str, Any] = app_instance().next_sample(request)
     log.info("next sample by %s: %s", strategy, answer.get("id", "nothing left"))
-    return answer
+    # Made here: of anything else FastAPI would look at every value, in another thread.
+    return JSONResponse(answer)
 
 
 @router.post(
