@@ -55,7 +55,7 @@ def test_a_second_run_keeps_what_is_known_and_other_settings_score_anew(
     again = json.loads(score(images, model_file, out, "--json").stdout)
     assert (again["scored"], again["kept"]) == (2, 1)
     assert sorted(out.read_text().splitlines()) == sorted(lines)
-    other = score(images, model_file, out, "--json", "-o", "margin_mm=2")
+    other = score(images, model_file, out, "--json", "-o", "margin_mm=3")
     assert json.loads(other.stdout)["scored"] == 3
 
 
