@@ -114,9 +114,17 @@ def take_next(
         return _hand_out(connection, row, client_id, expires_at=now + lease_s)
 
 
-def likely_next(store: Store, strategy: str, client_id: str) -> str | None:
-    """The case that `take_next` will hand out unless others are faster or a lease ends; or None."""
-    row = _first_row(store.read(), strategy, client_id)
+def likely_next(
+    store: Store, strategy: str, client_id: str, *, skip_s: float, shared_client: bool
+) -> str | None:
+    """The case that `take_next` will hand out unless others are faster or a lease ends; or None.
+
+    Args:
+        skip_s, shared_client: as there. Without a pause the case that the client holds, and gives
+            back by asking, is open to it again at once.
+    """
+    released = client_id if skip_s == 0 and not shared_client else None
+    row = _first_row(store.read(), strategy, client_id, released=released)
     return None if row is None else str(row["case_id"])
 
 
@@ -139,7 +147,8 @@ _FREE_ROWS = """SELECT plan_rows.*, plans.model, plans.strategy, until, 0 AS sta
     FROM plans JOIN plan_rows INDEXED BY plan_rows_open USING (plan_id)
     {join} skips ON skips.client_id = :client AND skips.case_id = plan_rows.case_id
     WHERE plan_id = (SELECT max(plan_id) FROM plans WHERE strategy = :strategy) AND open = 1
-    AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.case_id = plan_rows.case_id)
+    AND NOT EXISTS (SELECT 1 FROM leases
+        WHERE leases.case_id = plan_rows.case_id AND leases.client_id IS NOT :released)
     AND NOT EXISTS (SELECT 1 FROM readings
         WHERE readings.case_id = plan_rows.case_id AND readings.client_id = :client)
     """
@@ -153,7 +162,8 @@ _STARTED_ROWS = """SELECT plan_rows.*, plans.model, plans.strategy, until, 1 AS 
     WHERE settled = 0
     AND NOT EXISTS (SELECT 1 FROM readings AS own
         WHERE own.case_id = readings.case_id AND own.client_id = :client)
-    AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.case_id = readings.case_id)
+    AND NOT EXISTS (SELECT 1 FROM leases
+        WHERE leases.case_id = readings.case_id AND leases.client_id IS NOT :released)
     AND EXISTS (SELECT 1 FROM open_cases WHERE open_cases.case_id = readings.case_id)
     """
 
@@ -165,9 +175,15 @@ _FRESH_STARTED, _FRESH_FREE, _PAUSED_STARTED, _PAUSED_FREE = (
 )
 
 
-def _first_row(connection: sqlite3.Connection, strategy: str, client_id: str) -> sqlite3.Row | None:
-    """The row to hand out, given that expired leases and pauses are gone."""
-    names = {"strategy": strategy, "client": client_id}
+def _first_row(
+    connection: sqlite3.Connection, strategy: str, client_id: str, *, released: str | None = None
+) -> sqlite3.Row | None:
+    """The row to hand out, given that expired leases and pauses are gone.
+
+    Args:
+        released: a client whose leases do not count.
+    """
+    names = {"strategy": strategy, "client": client_id, "released": released}
     for query in (_FRESH_STARTED, _FRESH_FREE):
         row: sqlite3.Row | None = connection.execute(query, names).fetchone()
         if row is not None:

@@ -202,11 +202,17 @@ def test_of_a_case_from_an_audit_slot_nothing_is_shown_by_handing_it_out(study):
     assert plans.holder_saw(study.store, "c2", "ann") is None
 
 
-def test_the_likely_next_case_is_the_one_that_is_then_handed_out(study):
-    for client, now in (("ann", 0.0), ("bob", 1.0), ("ann", 2.0), ("user-xyz", 3.0)):
-        likely = plans.likely_next(study.store, "weighted_entropy", client)
-        assert study.take(client, now=now) == likely
-    assert plans.likely_next(study.store, "unknown", "ann") is None
+@pytest.mark.parametrize("skip_s", [60.0, 0.0])
+def test_the_likely_next_case_is_the_one_that_is_then_handed_out(study, skip_s):
+    def likely(strategy: str, client: str) -> str | None:
+        shared = client == "user-xyz"
+        return plans.likely_next(study.store, strategy, client, skip_s=skip_s, shared_client=shared)
+
+    clients = ("ann", "bob", "ann", "user-xyz", "user-xyz", "bob")
+    for now, client in enumerate(clients):
+        expected = likely("weighted_entropy", client)
+        assert study.take(client, now=float(now), skip_s=skip_s) == expected
+    assert likely("unknown", "ann") is None
 
 
 def test_models_in_use_are_those_before_the_holders_of_leases(study):
