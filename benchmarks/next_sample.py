@@ -6,7 +6,8 @@ For each size a study of tiny scans, all scored by a stand-in for the networks a
 flat folder of as many for a stock application. All servers run at once and are asked in turns, so
 that what else the machine does weighs on all alike; each request goes over HTTP and a connection
 of its own, as the stock client sends it. The cheapest route of each server, ``GET /``, is asked
-beside, and an upload as large as Submit's under a tag that ours refuses when it has received it.
+beside, and an upload as large as Submit's under a tag that ours refuses when it has received it;
+and the least library calls that a Submit is made of (`submit_floor.py`), in this process.
 --work keeps the studies for a next run; --out replaces the tables in a page.
 """
 
@@ -37,6 +38,7 @@ from servers import (
     table,
     timed,
 )
+from submit_floor import least_submit_ms
 
 from fair_strategy.workflows.planning import make_plans
 from fair_strategy.workflows.scoring import score_study
@@ -86,8 +88,8 @@ def main() -> None:
                 servers[kind, size] = running.enter_context(started(kind, work, size))
                 print(f"{kind}, {size} scans: {servers[kind, size].started_s:.1f} s to start")
         found = measure(servers, given.rounds)
-        waited = flush_ms(work)
-    text = report(found, given.sizes, waited)
+        waited, least = flush_ms(work), least_submit(work / f"{OURS}-{given.sizes[0]}")
+    text = report(found, given.sizes, waited) + "\n\n" + floor_table(least)
     print(text)
     if given.out:
         replace_measured(given.out, text, "next sample")
@@ -175,6 +177,20 @@ def refused_upload(server: Server, mask: bytes) -> None:
             return
         raise
     raise ValueError(f"PUT {path}: expected a refusal, it was taken")
+
+
+def least_submit(root: Path) -> dict[str, list[float]]:
+    """The least calls of a Submit, on a scan of a served study and its prediction."""
+    shown = next((root / "state" / "predictions").rglob("sub-*"))
+    scan = next((root / "studies").rglob(f"{shown.name.split('.')[0]}.nii"))
+    return least_submit_ms(scan, shown, tiny_mask(0), root)
+
+
+def floor_table(least: dict[str, list[float]]) -> str:
+    """Markdown of the least calls and their sum."""
+    rows = [[name, *(f"{value:.2f}" for value in values)] for name, values in least.items()]
+    total = [f"**{sum(values):.2f}**" for values in zip(*least.values(), strict=True)]
+    return table(["least call of a Submit", "ms", "CPU-ms"], [*rows, ["**together**", *total]])
 
 
 def report(found: dict[Key, Found], sizes: list[int], waited: float) -> str:
