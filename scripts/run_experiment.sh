@@ -9,18 +9,21 @@ take() { # shards of a folder of results into a study
 }
 take small small
 take confirmation confirmation
+take final final
 take longer longer
 take development-margins development
 
 play() { fair-strategy simulate "experiments/$1.yaml" --out "studies/$1" --device cpu --jobs 2 --resume "${@:2}"; }
 play small
 play confirmation
+play final
 play development --stage choice
 play development --stage margins
 play longer
 
 fair-strategy report studies/small --markdown docs/results/fair-active-learning-report.md
 fair-strategy report studies/confirmation --markdown docs/results/confirmation-report.md
+fair-strategy report studies/final --markdown docs/results/final-report.md
 for bias in strong weak; do
 	python scripts/composition_frontier.py experiments/small.yaml --out studies/small --bias "$bias" --seeds 3 \
 		--page "docs/results/composition-$bias"

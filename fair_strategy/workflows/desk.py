@@ -116,11 +116,11 @@ def submit(
     """
     several = tag == cases.FINAL and is_read_by_several(study, case_id)
     tag = _tag_to_write(tag, client_id, several=several)
-    array = checked_mask(study, case_id, mask_path)
+    mask = checked_mask(study, case_id, mask_path)
     seen = plans.holder_saw(study.store, case_id, client_id)
-    edited = _edited_mm3(study, case_id, array, seen)
+    edited = _edited_mm3(study, case_id, mask.array, seen)
     with replacing(study, place_of_mask(study, case_id, tag)):
-        path, digest = store_mask(study, case_id, array, tag=tag)
+        path, digest = store_mask(study, case_id, mask, tag=tag)
         record = LabelRecord(
             case_id=case_id,
             tag=tag,

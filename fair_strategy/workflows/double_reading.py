@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.grids import spacing_mm
-from fair_strategy.data.volumes import read_grid, read_mask
+from fair_strategy.data.volumes import Mask, read_grid, read_mask
 from fair_strategy.metrics.overlap import dice
 from fair_strategy.metrics.surface import average_surface_distance_mm
 from fair_strategy.store import cases, readings
@@ -69,7 +68,7 @@ def settle(study: Study, case_id: str, *, now: float | None = None) -> bool:
     try:
         with exclusive(study.state_dir, "consensus"):
             return case_id in due_cases(study, now=now) and _settle(study, case_id, now)
-    except (OSError, ValueError, sqlite3.Error, ArchiveUnavailable) as error:
+    except (OSError, ValueError, sqlite3.Error) as error:
         log.error("%s: no final label could be made of its readings: %s", case_id, error)
         return False
 
@@ -114,8 +113,9 @@ def own_label_file(study: Study, case_id: str, client_id: str) -> Path | None:
 def _settle(study: Study, case_id: str, now: float) -> bool:
     made_of = readings.readings(study.store, case_id)
     masks = [_mask_of(record) for record in made_of]
-    agreed = agreements_of(made_of, masks, spacing_mm(read_grid(made_of[0].path)[1]))
-    agreed_mask = consensus(masks, study.settings.consensus)
+    affine = read_grid(made_of[0].path)[1]
+    agreed = agreements_of(made_of, masks, spacing_mm(affine))
+    agreed_mask = Mask(consensus(masks, study.settings.consensus), affine)
     try:
         with replacing(study, place_of_mask(study, case_id, FINAL)):
             path, digest = store_mask(study, case_id, agreed_mask, tag=FINAL)

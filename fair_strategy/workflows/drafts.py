@@ -10,11 +10,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fair_strategy.data.volumes import read_grid, write_mask
+from fair_strategy.data.volumes import write_mask
 from fair_strategy.store import cases, plans
 from fair_strategy.store.readings import own_label
 from fair_strategy.workflows.intake import checked_mask
-from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import Study, StudyError
 
 FOLDER = "drafts"
@@ -42,14 +41,13 @@ def save_draft(study: Study, case_id: str, client_id: str, mask_path: Path) -> D
         ValueError: if grid or values are not those of one mask of this scan, or if the scan is
             done with: a save that was on its way during the submission brings no draft back.
     """
-    array = checked_mask(study, case_id, mask_path)
+    mask = checked_mask(study, case_id, mask_path)
     _require_unfinished(study, case_id, client_id)
     path = _path(study, case_id, client_id)
     _make_private(path.parent)
     part = path.with_name(f".{secrets.token_hex(6)}.nii.gz")
     try:
-        _, affine = read_grid(image_path(study, cases.case(study.store, case_id)))
-        write_mask(part, array, affine)
+        write_mask(part, mask.array, mask.affine)
         part.chmod(0o600)
         os.replace(part, path)
     finally:

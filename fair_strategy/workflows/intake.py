@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fair_strategy.data import bids
 from fair_strategy.data.bids import Scan
 from fair_strategy.data.cohort import Cohort, CohortError
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.grids import VolumeError, match_grid
-from fair_strategy.data.volumes import read_grid, read_mask, replace_file, write_mask
+from fair_strategy.data.volumes import Mask, read_grid, read_mask, replace_file, write_mask
 from fair_strategy.store import cases, scores
 from fair_strategy.store.cases import Changes, LabelRecord, Split
 from fair_strategy.store.database import Store
@@ -90,10 +89,8 @@ def import_masks(study: Study, scans: Sequence[Scan]) -> dict[str, str]:
     return failed
 
 
-def checked_mask(
-    study: Study, case_id: str, path: Path, *, label_value: int | None = None
-) -> NDArray[np.uint8]:
-    """The mask in a file, 0 and 1, on its scan's own grid.
+def checked_mask(study: Study, case_id: str, path: Path, *, label_value: int | None = None) -> Mask:
+    """The mask in a file, on its scan's own grid.
 
     Raises:
         UnknownCaseError: for an unknown case.
@@ -102,21 +99,18 @@ def checked_mask(
     record = cases.case(study.store, case_id)
     mask = read_mask(path, label_value=label_value)
     shape, affine = read_grid(image_path(study, record))
-    return match_grid(mask.array, mask.affine, shape, affine)
+    return Mask(match_grid(mask.array, mask.affine, shape, affine), affine)
 
 
-def store_mask(
-    study: Study, case_id: str, array: NDArray[np.uint8], *, tag: str
-) -> tuple[Path, str]:
-    """Write a mask as BIDS derivative, by rename; its path and the digest of its voxels.
+def store_mask(study: Study, case_id: str, mask: Mask, *, tag: str) -> tuple[Path, str]:
+    """Write a mask on its scan's own grid as BIDS derivative, by rename; path and digest.
 
     Call it, and commit the mask's row, inside of `replacing`.
     """
-    _, affine = read_grid(image_path(study, cases.case(study.store, case_id)))
     path = place_of_mask(study, case_id, tag)
     _describe_derivatives(study.derivatives_root)
-    write_mask(path, array, affine)
-    return path, mask_digest(array)
+    write_mask(path, mask.array, mask.affine)
+    return path, mask_digest(mask.array)
 
 
 def place_of_mask(study: Study, case_id: str, tag: str) -> Path:
@@ -175,9 +169,9 @@ def _subjects_by_group(store: Store, cohort: Cohort) -> dict[str, list[str]]:
 
 
 def _import(study: Study, case_id: str, path: Path) -> None:
-    array = _existing_mask(study, case_id, path)
+    mask = _existing_mask(study, case_id, path)
     with replacing(study, place_of_mask(study, case_id, "final")):
-        stored, digest = store_mask(study, case_id, array, tag="final")
+        stored, digest = store_mask(study, case_id, mask, tag="final")
         cases.save_label(
             study.store,
             LabelRecord(
@@ -212,7 +206,7 @@ def _lost_labels(study: Study) -> list[str]:
     ]
 
 
-def _existing_mask(study: Study, case_id: str, path: Path) -> NDArray[np.uint8]:
+def _existing_mask(study: Study, case_id: str, path: Path) -> Mask:
     """A mask of the folder; `label_value` counts only where a file holds several labels."""
     value = study.settings.label_value
     if value is None and bids.is_label_map(path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fair_strategy.config import SettingsError, parse_conf
-from fair_strategy.data.volumes import read_mask, write_mask
+from fair_strategy.data.volumes import Mask, read_mask, write_mask
 from fair_strategy.store import cases, plans, readings
 from fair_strategy.store.readings import CONSENSUS, reading_tag
 from fair_strategy.workflows import review
@@ -280,10 +280,11 @@ def test_no_final_label_is_made_of_a_mask_whose_submission_is_still_to_fail(seve
         hand_in(study, "sub-01_T1w", client, box())
     both = with_readers(study, 2)
     own = readings.own_label(both.store, "sub-01_T1w", "anna")
+    affine = read_mask(own.path).affine
 
     def submission_that_fails():
         with replacing(both, own.path):
-            store_mask(both, "sub-01_T1w", box(shift=4), tag=own.tag)
+            store_mask(both, "sub-01_T1w", Mask(box(shift=4), affine), tag=own.tag)
             assert settle_all(both) == 0
             raise OSError("no row")
 
