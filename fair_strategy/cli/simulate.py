@@ -41,10 +41,10 @@ def simulate(
     cases.csv, selected.csv, scores.csv), on a GPU up to rounding. At the end they are reported on
     (report.html); `report` renders that anew.
 
-    --via-rest plays the first run (of the stage, if one is given) against a running server, with
-    the client of MONAI Label's Slicer plugin, and offline too, and compares the scans that were
-    handed out; exit code 1 if they differ. Where no server answers it says how to start one; a
-    server of other scans, or of a state that was used, is refused (exit code 2).
+    --via-rest (with `streams: by_run`) plays the first run (of the stage, if one is given) against
+    a running server, with the client of MONAI Label's Slicer plugin, and offline too, and compares
+    the scans that were handed out; exit code 1 if they differ. Where no server answers it says how
+    to start one; a server of other scans, or of a state that was used, is refused (exit code 2).
     """
     from fair_strategy.workflows.simulation.first_models import Workspace
     from fair_strategy.workflows.simulation.plan import runs

@@ -37,7 +37,8 @@ HOSTS = web.AppKey("hosts", frozenset)
 SECRET = web.AppKey("secret", str)
 MESSAGE_BYTES = 64 * 1024 * 1024
 CLOSING_S = 2.0
-"""A page that was closed holds its connection for a moment; one that is open holds it longer."""
+"""A page that was closed holds its connection for a moment; one that is open holds it longer. And
+so long has a page that was led to a session to open its connection."""
 PASSED_ON = ("Accept", "Accept-Language", "If-None-Match", "If-Modified-Since", "User-Agent")
 HEADERS = {
     # The page's templates are compiled in the browser, hence eval. Nothing may come from elsewhere.
@@ -171,15 +172,18 @@ async def _session_of_before(request: web.Request) -> Session | None:
         return None
     if session.reader != _reader(request):
         return None
-    return session if await _is_closed(session) else None
+    if not await _is_closed(session) or not session.alive or session.ending:
+        return None
+    session.promised_until = time.monotonic() + CLOSING_S  # to this page, and to no other at once
+    return session
 
 
 async def _is_closed(session: Session) -> bool:
     """Whether no page holds it; waits for one that has just been closed."""
     end = time.monotonic() + CLOSING_S
-    while session.connections and time.monotonic() < end:
+    while session.held and time.monotonic() < end:
         await asyncio.sleep(0.05)
-    return session.connections == 0
+    return not session.held
 
 
 async def _health(request: web.Request) -> web.Response:
@@ -256,18 +260,16 @@ async def _socket(request: web.Request) -> web.StreamResponse:
         raise web.HTTPForbidden(text="a page of another origin may not connect")
     front = web.WebSocketResponse(max_msg_size=MESSAGE_BYTES, heartbeat=30.0)
     await front.prepare(request)
-    session.connections += 1
-    session.touch()
     try:
         async with request.app[CLIENT].ws_connect(
             f"ws://127.0.0.1:{session.port}/ws", max_msg_size=MESSAGE_BYTES
         ) as back:
-            await _both_ways(front, back, session)
+            # Left before the worker, which may be at work, has answered that it is over.
+            with session.page():
+                await _both_ways(front, back, session)
     except aiohttp.ClientError:
         log.info("session %s does not answer", session.id)
     finally:
-        session.connections -= 1
-        session.touch()
         await front.close()
     return front
 

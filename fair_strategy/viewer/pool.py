@@ -7,7 +7,7 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -65,6 +65,7 @@ class Session:
     taken: bool = False
     reader: str = ""  # whom the proxy has logged in
     connections: int = 0
+    promised_until: float = 0.0  # monotonic s: a page was led here, and has not connected yet
     clock: Callable[[], float] = time.monotonic
     last_seen: float = 0.0
     process: asyncio.subprocess.Process | None = None
@@ -74,6 +75,28 @@ class Session:
     def alive(self) -> bool:
         """Whether its process runs."""
         return self.process is not None and self.process.returncode is None
+
+    @property
+    def ending(self) -> bool:
+        """Whether its process was told to end."""
+        return bool(self.process and self.process.stdin and self.process.stdin.is_closing())
+
+    @property
+    def held(self) -> bool:
+        """Whether a page is open, or about to."""
+        return self.connections > 0 or time.monotonic() < self.promised_until
+
+    @contextlib.contextmanager
+    def page(self) -> Iterator[None]:
+        """While its page is connected."""
+        self.connections += 1
+        self.promised_until = 0.0
+        self.touch()
+        try:
+            yield
+        finally:
+            self.connections -= 1
+            self.touch()
 
     @property
     def quiet_s(self) -> float:

@@ -60,9 +60,9 @@ def settle_all(study: Study, *, now: float | None = None) -> int:
 def settle(study: Study, case_id: str, *, now: float | None = None) -> bool:
     """Make a case's final label if it is due; whether it was made.
 
-    What goes wrong (a reading that cannot be read, a busy or full store, a PACS that does not send
-    the scan again) is said in the log, and tried again by the background: the label that has just
-    been submitted is safe whatever comes of this, and its reader must not be told otherwise.
+    What goes wrong (a reading that cannot be read, a busy or full store) is said in the log, and
+    tried again by the background: the label that has just been submitted is safe whatever comes of
+    this, and its reader must not be told otherwise.
     """
     now = time.monotonic() if now is None else now
     try:

@@ -1,6 +1,5 @@
 """Stands between our server and a real archive, and spoils its answers in one chosen way."""
 
-import contextlib
 import http.server
 import json
 import re
@@ -11,8 +10,8 @@ from collections.abc import Callable
 
 KEPT = ("Accept", "Content-Type", "Authorization")
 MOVED = "/moved"
-FLOOD_PIECE, FLOOD_PIECES = 1 << 16, 1 << 10
-"""64 MiB in all, should nobody stop it."""
+FLOOD_PIECE, FLOOD_PIECES = 1 << 16, 1 << 13
+"""512 MiB in all, should nobody stop it: more than the buffers of both ends hold."""
 
 
 class FaultyProxy:
@@ -22,7 +21,7 @@ class FaultyProxy:
     promised bytes), `fewer` (one instance of a series missing, well-formed), `empty` (an empty
     list), `untold` (lists say nothing of the patient), `nonsense` (HTML), `lost` (passed on, but
     the answer never comes back), `flood` (an answer without an end), `moved` (to another path,
-    where the right answer is).
+    where the right answer is), `moved flood` (both).
     """
 
     def __init__(self, target: str) -> None:
@@ -30,7 +29,8 @@ class FaultyProxy:
         self.fault = ""
         self.where = ""
         self.asked: list[str] = []
-        self.flooded = 0
+        self.cut_off = False
+        """Whether whoever asked had enough of a flood."""
         self._ending = threading.Event()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -73,8 +73,8 @@ class FaultyProxy:
             return None
         if fault == "moved":
             return _redirect(handler, MOVED + handler.path)
-        if fault == "flood":
-            return self._flood(handler)
+        if "flood" in fault:
+            return self._flood(handler, moved="moved" in fault)
         status, kind, content = self._pass_on(handler, body)
         spoilt: dict[str, Callable[[], None]] = {
             "lost": lambda: None,
@@ -111,14 +111,17 @@ class FaultyProxy:
             if self._ending.wait(0.02):
                 return
 
-    def _flood(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
+    def _flood(self, handler: http.server.BaseHTTPRequestHandler, *, moved: bool) -> None:
+        handler.send_response(307 if moved else 200)
+        if moved:
+            handler.send_header("Location", MOVED + handler.path)
         handler.send_header("Content-Type", "application/dicom+json")
         handler.end_headers()  # HTTP/1.0: what has no length ends with the connection
-        with contextlib.suppress(OSError):  # whoever asked has had enough
+        try:
             for _ in range(FLOOD_PIECES):
                 handler.wfile.write(b" " * FLOOD_PIECE)
-                self.flooded += FLOOD_PIECE
+        except OSError:
+            self.cut_off = True
 
 
 def _redirect(handler: http.server.BaseHTTPRequestHandler, to: str) -> None:

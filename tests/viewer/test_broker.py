@@ -15,10 +15,10 @@ pytest.importorskip("aiohttp", reason="the extra 'viewer' is not installed")
 import aiohttp
 from aiohttp import web
 
-from fair_strategy.viewer import worker
-from fair_strategy.viewer.broker import CLOSING_S, COOKIE, make_broker
+from fair_strategy.viewer import broker, worker
+from fair_strategy.viewer.broker import COOKIE, make_broker
 from fair_strategy.viewer.opengl import rendering_environment
-from fair_strategy.viewer.pool import SECRET_VARIABLE, Pool, PoolSettings
+from fair_strategy.viewer.pool import SECRET_VARIABLE, Pool, PoolSettings, Session
 
 pytestmark = pytest.mark.usefixtures("slicer")
 NO_SERVER = "http://127.0.0.1:9"
@@ -159,26 +159,42 @@ def test_a_session_is_open_to_its_own_browser_only(tmp_path):
     with_broker(pool, check)
 
 
-def test_a_page_that_is_just_being_closed_is_found_again_and_an_open_one_stays_apart(tmp_path):
+def test_a_page_that_is_just_being_closed_is_found_again_by_one_of_those_who_ask(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(broker, "CLOSING_S", 60.0)
+    waiting = []
+    is_closed = broker._is_closed
+
+    async def noted(session: Session) -> bool:
+        waiting.append(session)
+        return await is_closed(session)
+
+    monkeypatch.setattr(broker, "_is_closed", noted)
     pool = Pool(settings(tmp_path, most=2, spare=0))
 
     async def check(address: str) -> None:
         async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
             home = str((await answered(browser, address)).url).removesuffix("index.html")
             (session,) = pool._sessions.values()
-
             page = await browser.ws_connect(f"{home}ws", headers={"Origin": address})
             await until(lambda: pool.pages == 1)
-            entering = asyncio.create_task(answered(browser, address))
-            await asyncio.sleep(CLOSING_S / 10)
-            assert session.connections == 1, "the page is still there when `/` is asked for"
+            entering = [
+                asyncio.create_task(answered(browser, address, allow_redirects=False))
+                for _ in range(2)
+            ]
+            await until(lambda: waiting == [session] * 2)
             await page.close()
-            assert str((await entering).url) == f"{home}index.html"
-            assert pool.pages == 0
-
+            (first,), others = await asyncio.wait(entering, return_when=asyncio.FIRST_COMPLETED)
+            assert first.result().headers["Location"] == f"/s/{session.id}/index.html"
+            # Its page is on its way: the other waits for it, and is then told that it is open.
+            monkeypatch.setattr(broker, "CLOSING_S", 0.2)
             async with browser.ws_connect(f"{home}ws", headers={"Origin": address}):
                 await until(lambda: pool.pages == 1)
-                assert str((await answered(browser, address)).url) != f"{home}index.html"
+                answer = await answered(browser, address, allow_redirects=False)
+                assert answer.headers["Location"] != f"/s/{session.id}/index.html"
+            for other in others:
+                other.cancel()
             assert pool.taken == 2
 
     with_broker(pool, check)

@@ -25,7 +25,7 @@ class BoundedSession(requests.Session):
 
     A server that sends a byte now and then would hold up a plain session for ever, and one that
     breaks off would be noticed only by whoever reads the body. One that is endless, or that unpacks
-    to more than memory holds, is ended at `MOST_BYTES`. A redirection is not followed: whoever
+    to more than any scan has, is ended at `MOST_BYTES`. A redirection is not followed: whoever
     speaks for the archive must not choose whom this machine asks.
 
     Args:
@@ -63,16 +63,18 @@ class BoundedSession(requests.Session):
             raise requests.HTTPError("a redirection", response=response)
         return response
 
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: for another target requests would read the answer by itself, without a bound."""
+        return
+
 
 def _read(raw: urllib3.response.BaseHTTPResponse, end: float) -> bytes:
-    pieces: list[bytes] = []
-    left = MOST_BYTES
+    body = bytearray()
     # read1 returns what has come; read would wait for a whole piece, however slowly it drips.
     while piece := raw.read1(PIECE, decode_content=True):
-        left -= len(piece)
-        if left < 0:
+        body += piece
+        if len(body) > MOST_BYTES:
             raise AnswerTooLarge(f"the answer has more than {MOST_BYTES} bytes")
-        pieces.append(piece)
         if time.monotonic() > end:
             raise requests.ReadTimeout("the answer took too long")
-    return b"".join(pieces)
+    return bytes(body)

@@ -29,7 +29,7 @@ def annotate(
         annotator: who.
         case: the scan, with its truth.
         shown: fetches the pre-segmentation; not called by who does not look at it.
-        seed: of the run; which errors are corrected depends on it and the case id only.
+        seed: of the round; which errors are corrected depends on it and the case id only.
         folder: where a new mask is written.
     """
     if annotator.kind == "perfect":

@@ -1,4 +1,4 @@
-"""Random weights of each seed, and the first model that all arms of a seed share."""
+"""Random weights of each round, and the first model that all arms of a seed share."""
 
 import fcntl
 import json
@@ -133,8 +133,9 @@ def first_model(workspace: Workspace, run: Run) -> tuple[list[str], ModelRecord]
     Trained once, whoever comes first; a second process waits for it.
     """
     view = run.block.field_of_view
-    parts = {"cohort", "training", "starts", "streams"}
-    made_of = run.simulation.model_dump(mode="json", include=parts)
+    made_of = run.simulation.model_dump(mode="json", include={"cohort", "training", "starts"})
+    if run.simulation.streams != "by_run":
+        made_of["streams"] = run.simulation.streams
     if (objective := run.study_settings().objective) != "erm":
         made_of["objective"] = objective
     name = f"{run.bias}_{run.start}_{view}_seed{run.seed}-{short_digest(made_of)}"
