@@ -238,7 +238,7 @@ def test_the_digests_of_the_confirmation_are_those_of_the_runs_that_were_begun()
     assert short_digest([run.digest() for run in runs(simulation)]) == "ec48f03c1c52a7d5"
 
 
-@pytest.mark.parametrize("name", ["small", "confirmation"])
+@pytest.mark.parametrize("name", ["small", "confirmation", "final"])
 def test_the_committed_shards_are_those_of_the_committed_configuration(name):
     out = CONFIGURATIONS / "results" / name
     simulation = read_simulation(CONFIGURATIONS / f"{name}.yaml")
