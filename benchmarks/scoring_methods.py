@@ -14,6 +14,7 @@ import argparse
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from typing import Any
 
 import psutil
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import bootstrap, spearmanr
 from segmentation_cost import bare_passes, passes_inputs
 from servers import check_page, flush_ms, replace_measured, table
 from stock_scoring import stock_scores
@@ -202,9 +203,10 @@ def report(
                 ["method, one thread", "CPU-s a scan", "x one pass"],
                 [[n, f"{s.cpu:.3f}", f"{s.cpu / base:.1f}"] for n, s in methods.items()],
             ),
+            f"Spearman's correlation with one pass, entropy in the ROI, over {count} scans:",
             table(
-                ["ranking", "Spearman's correlation with one pass, entropy in the ROI"],
-                [[n, f"{spearmanr(first, found).statistic:.3f}"] for n, found in rankings.items()],
+                ["ranking", "correlation", "95 % interval, bootstrap over scans"],
+                [[n, *_correlation(first, found)] for n, found in rankings.items()],
             ),
         ]
     )
@@ -231,6 +233,23 @@ def part_rows(parts: list[dict[str, Spent]]) -> list[list[str]]:
         name = f"**the whole / the larger of the two{which}**"
         rows.append([name, *(c for r in clock for c in ("", f"{r:.2f}"))])
     return rows
+
+
+def _correlation(first: Sequence[float], found: Sequence[float]) -> tuple[str, str]:
+    if list(first) == list(found):
+        return "1", ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a draw of one scan alone has no correlation
+        drawn = bootstrap(
+            (first, found),
+            lambda one, other: spearmanr(one, other).statistic,
+            paired=True,
+            vectorized=False,
+            method="percentile",
+            n_resamples=2000,
+            rng=0,
+        ).confidence_interval
+    return f"{spearmanr(first, found).statistic:.2f}", f"{drawn.low:.2f} to {drawn.high:.2f}"
 
 
 def _cells(spent: Spent) -> tuple[str, str]:
