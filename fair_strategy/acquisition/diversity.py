@@ -3,6 +3,9 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+_ROWS_AT_ONCE = 512
+"""So many differences stay in the cache of a core until they are squared."""
+
 
 def k_center_greedy(
     features: ArrayLike, chosen: ArrayLike, *, count: int, rng: np.random.Generator
@@ -35,7 +38,7 @@ def k_center_greedy(
     turn = rng.permutation(len(points))  # argmax takes the first of equal ones
     points = points[turn]
     squared = np.full(len(points), np.inf)
-    scratch = np.empty_like(points)
+    scratch = np.empty_like(points[:_ROWS_AT_ONCE])
     for centre in centres:
         _draw_near(squared, points, centre, scratch)
     picks, reached = _pick(squared, points, min(count, len(points)), scratch)
@@ -89,5 +92,8 @@ def _draw_near(
     scratch: NDArray[np.floating],
 ) -> None:
     # By differences: |p|^2 - 2 p c + |c|^2 would lose small distances and break exact ties.
-    np.subtract(points, centre, out=scratch)
-    np.minimum(squared, np.einsum("nd,nd->n", scratch, scratch), out=squared)
+    for start in range(0, len(points), _ROWS_AT_ONCE):
+        some = slice(start, start + _ROWS_AT_ONCE)
+        apart = scratch[: len(points[some])]
+        np.subtract(points[some], centre, out=apart)
+        np.minimum(squared[some], np.einsum("nd,nd->n", apart, apart), out=squared[some])
