@@ -30,8 +30,9 @@ from servers import Server, flush_ms, measure_parts, our_server, stock_server, t
 from fair_strategy.host.watcher import Watcher
 from fair_strategy.host.worker import spare_collector
 from fair_strategy.store import cases, predictions
+from fair_strategy.workflows.desk import next_case
 from fair_strategy.workflows.intake import refresh
-from fair_strategy.workflows.planning import make_plans
+from fair_strategy.workflows.planning import make_plans, offered
 from fair_strategy.workflows.scoring import score_study
 
 SMALL = 100
@@ -88,6 +89,12 @@ def scoring_round(root: Path, size: int) -> str:
         raise ValueError(f"expected {size} scores, got {report.scored}")
     with spent() as planning:
         plans = make_plans(study)
+    clicks: dict[str, Spent] = {}
+    for name in offered(study.settings):
+        with spent() as clicks[name]:
+            next_case(study, name, f"reader of {name}")
+    with spent() as all_of_them:
+        make_plans(study)
     stood_in = workers.executor.cpu_s  # type: ignore[attr-defined]
     rows = Spent(scoring.wall - files.wall, scoring.cpu - files.cpu - stood_in)
     ours = [
@@ -95,12 +102,14 @@ def scoring_round(root: Path, size: int) -> str:
         (f"{len(plans)} plans", planning),
         ("**together**", Spent(rows.wall + planning.wall, rows.cpu + planning.cpu)),
         ("beside: one prediction file each", files),
+        *((f"beside: the first click on `{name}`", click) for name, click in clicks.items()),
+        (f"beside: the plans, with all {len(clicks)} strategies in use", all_of_them),
     ]
     stock = {n: _stock_round(root / f"stock-{n}", n) for n in STOCK_SIZES}
     return "\n\n".join(
         [
             f"{size} scans. One flush of 4 KiB to this disk: {flush_ms(root):.2f} ms.",
-            table(["ours", "s", "CPU-s"], [[n, f"{s.wall:.2f}", f"{s.cpu:.2f}"] for n, s in ours]),
+            table(["ours", "s", "CPU-s"], [[n, f"{s.wall:.3f}", f"{s.cpu:.3f}"] for n, s in ours]),
             table(
                 ["stock, `update_image_info` of each", "s", "CPU-s"],
                 [[f"{n} images", f"{s.wall:.2f}", f"{s.cpu:.2f}"] for n, s in stock.items()],

@@ -37,7 +37,7 @@ from fair_strategy.store.cases import LabelRecord
 from fair_strategy.store.scores import ComparisonRecord, ModelRecord, ScoreRecord
 from fair_strategy.workflows.assessment import assess
 from fair_strategy.workflows.exclusive import exclusive
-from fair_strategy.workflows.planning import make_plans, plan_is_stale
+from fair_strategy.workflows.planning import ALWAYS_MADE, make_plans, plan_is_stale
 from fair_strategy.workflows.study import Study, StudyError, default_state_dir, open_study
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class Fairness:
             cases.sync(self._study.store, [_scan(i, datastore.get_image_uri(i)) for i in ids])
             self._take_up_labels(datastore, set(labelled))
             self._known = (ids, labelled, model)
-        if plans.plan_head(self._study.store, "random") is None:
+        if plans.plan_head(self._study.store, ALWAYS_MADE) is None:
             self._first_plans()
         return self._study
 

@@ -46,15 +46,30 @@ def erase_rows(store: Store, subject_id: str, case_ids: Sequence[str]) -> None:
                 (name, person, case_id),
             )
         for old, new in {**names, subject_id: person}.items():
-            connection.execute(
-                "UPDATE plans SET inputs = replace(inputs, ?, ?)", (f'"{old}"', f'"{new}"')
-            )
+            _rename_in_snapshots(connection, old, new)
         connection.execute("DELETE FROM splits WHERE subject_id = ?", (subject_id,))
         _forget_what_may_be_theirs(connection)
         _rename_in_values(connection, names)
     # What was deleted stays in free pages and in the log until they are written anew.
     store.read().execute("VACUUM")
     store.read().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _rename_in_snapshots(connection: sqlite3.Connection, old: str, new: str) -> None:
+    """A snapshot that is changed gets a random key: its digest told what the text was before."""
+    quoted = f'"{old}"'
+    found = connection.execute(
+        "SELECT digest FROM plan_inputs WHERE instr(inputs, ?)", (quoted,)
+    ).fetchall()
+    for (digest,) in found:
+        key = f"erased-{secrets.token_hex(16)}"
+        connection.execute(
+            "UPDATE plan_inputs SET digest = ?, inputs = replace(inputs, ?, ?) WHERE digest = ?",
+            (key, quoted, f'"{new}"', digest),
+        )
+        connection.execute(
+            "UPDATE plans SET inputs_digest = ? WHERE inputs_digest = ?", (key, digest)
+        )
 
 
 def _forget_what_may_be_theirs(connection: sqlite3.Connection) -> None:

@@ -1,11 +1,12 @@
 """Plans: the order in which a strategy hands out cases, with everything it was made from."""
 
+import hashlib
 import json
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fair_strategy.store.database import Store
 from fair_strategy.store.encoding import null_to_nan, to_json
@@ -73,8 +74,7 @@ class PlanRecord:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class PlanRow:
+class PlanRow(NamedTuple):
     """One place in a plan: score in nats, utility, percentile in [0, 100]; NaN if unscored."""
 
     position: int
@@ -110,19 +110,23 @@ def add_plan(
     A large plan is written, and deleted, some rows at a time: between two transactions a reader
     who waits for Next Sample gets it. Until its last row is there nobody sees the plan.
     """
+    inputs = to_json(record.inputs)
+    digest = hashlib.sha256(inputs.encode()).hexdigest()
     columns = (
-        record.strategy,
+        _UNFINISHED,
         record.model,
         int(record.settings_version),
         int(record.seed),
         to_json(record.weights),
         to_json(record.performance),
-        to_json(record.inputs),
         float(record.created_at),
         record.note,
+        digest,
     )
     with store.transaction() as connection:
-        plan_id = _insert_plan(connection, (_UNFINISHED, *columns[1:]))
+        # Plans over one pool share its snapshot.
+        connection.execute("INSERT OR IGNORE INTO plan_inputs VALUES (?, ?)", (digest, inputs))
+        plan_id = _insert_plan(connection, columns)
         _insert_rows(connection, plan_id, plan_rows[:_ROWS_AT_ONCE])
         if len(plan_rows) <= _ROWS_AT_ONCE:
             _finish(connection, plan_id, record.strategy)
@@ -138,15 +142,11 @@ def add_plan(
 def _insert_rows(
     connection: sqlite3.Connection, plan_id: int, plan_rows: Sequence[PlanRow]
 ) -> None:
-    def values(row: PlanRow) -> tuple[object, ...]:
-        # NaN is stored as NULL
-        numbers = float(row.score), float(row.utility), float(row.percentile)
-        return (plan_id, int(row.position), row.case_id, row.subgroup, *numbers, row.reason)
-
     connection.executemany(
+        # In the order of PlanRow's fields; SQLite stores NaN as NULL.
         """INSERT INTO plan_rows (plan_id, position, case_id, subgroup, score, utility,
         percentile, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
-        map(values, plan_rows),
+        ((plan_id, *row) for row in plan_rows),
     )
 
 
@@ -158,7 +158,7 @@ def _finish(connection: sqlite3.Connection, plan_id: int, strategy: str) -> None
 def _insert_plan(connection: sqlite3.Connection, columns: tuple[object, ...]) -> int:
     row = connection.execute(
         """INSERT INTO plans (strategy, model, settings_version, seed, weights, performance,
-        inputs, created_at, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING plan_id""",
+        created_at, note, inputs_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING plan_id""",
         columns,
     ).fetchone()
     return int(row["plan_id"])
@@ -193,6 +193,10 @@ def _deleted(store: Store, plan_id: int) -> bool:
         ).rowcount
         if rows < _ROWS_AT_ONCE:
             connection.execute("DELETE FROM plans WHERE plan_id = ?", (plan_id,))
+            connection.execute(
+                """DELETE FROM plan_inputs WHERE NOT EXISTS
+                (SELECT 1 FROM plans WHERE inputs_digest = digest)"""
+            )
     return rows < _ROWS_AT_ONCE
 
 
@@ -210,15 +214,28 @@ def plan_head(store: Store, strategy: str) -> PlanHead | None:
     return None if row is None else PlanHead(**dict(row))
 
 
+def followed(store: Store) -> set[str]:
+    """Strategies from a plan of which a case was handed out."""
+    rows = store.read().execute(
+        """SELECT DISTINCT strategy FROM plans
+        WHERE EXISTS (SELECT 1 FROM decisions WHERE decisions.plan_id = plans.plan_id)"""
+    )
+    return {strategy for (strategy,) in rows}
+
+
 def latest_plan(store: Store, strategy: str) -> PlanRecord | None:
     """The strategy's newest plan with its snapshot; None before the first."""
     head = plan_head(store, strategy)
     return None if head is None else plan(store, head.plan_id)
 
 
+_PLAN = """SELECT plan_id, strategy, model, settings_version, seed, weights, performance, inputs,
+    created_at, note FROM plans JOIN plan_inputs ON digest = inputs_digest WHERE plan_id = ?"""
+
+
 def plan(store: Store, plan_id: int) -> PlanRecord:
     """The plan of that id; LookupError if there is none (never was, or pruned)."""
-    row = store.read().execute("SELECT * FROM plans WHERE plan_id = ?", (plan_id,)).fetchone()
+    row = store.read().execute(_PLAN, (plan_id,)).fetchone()
     if row is None:
         raise LookupError(f"there is no plan {plan_id} in this study")
     fields = dict(row)

@@ -13,9 +13,9 @@ from fair_strategy.store.readings import is_reading_tag
 
 # Parents first. Left out: what is made again from the folder or by the next start.
 _TABLES = (
-    "settings", "cases", "splits", "models", "scores", "comparisons", "plans", "plan_rows",
-    "decisions", "labels", "readings", "agreements", "label_work", "reveals", "seen_models",
-    "leases", "archive_series", "archive_segmentations", "sent_labels",
+    "settings", "cases", "splits", "models", "scores", "comparisons", "plan_inputs", "plans",
+    "plan_rows", "decisions", "labels", "readings", "agreements", "label_work", "reveals",
+    "seen_models", "leases", "archive_series", "archive_segmentations", "sent_labels",
 )  # fmt: skip
 
 # Rows that change after they were added; every other one is taken if its key is new.

@@ -209,4 +209,22 @@ _SEVERAL = (
             ORDER BY version DESC LIMIT 1), 1)""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FEATURES, _READERS, _ARCHIVE, _SEVERAL)
+# A snapshot of the pool takes megabytes. In the row of its plan, whatever stood behind it was read
+# through all of it, at every click; and seven plans made at once each had their own.
+_SNAPSHOTS = (
+    "CREATE TABLE plan_inputs (digest TEXT PRIMARY KEY, inputs TEXT NOT NULL)",
+    "ALTER TABLE plans ADD COLUMN inputs_digest TEXT REFERENCES plan_inputs",
+    "INSERT INTO plan_inputs SELECT 'plan ' || plan_id, inputs FROM plans",
+    "UPDATE plans SET inputs_digest = 'plan ' || plan_id",
+    "ALTER TABLE plans DROP COLUMN inputs",
+    "CREATE INDEX plans_by_inputs ON plans (inputs_digest)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _FIRST,
+    _FEATURES,
+    _READERS,
+    _ARCHIVE,
+    _SEVERAL,
+    _SNAPSHOTS,
+)

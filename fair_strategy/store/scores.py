@@ -120,6 +120,16 @@ def scored_ids(store: Store, model: str, settings_hash: str) -> list[str]:
     return [case_id for (case_id,) in rows]
 
 
+def have_features(store: Store, model: str, settings_hash: str) -> bool:
+    """Whether any score under a model and settings has features; cheap where the first has."""
+    row = store.read().execute(
+        """SELECT 1 FROM scores WHERE model = ? AND settings_hash = ? AND features IS NOT NULL
+        LIMIT 1""",
+        (model, settings_hash),
+    )
+    return row.fetchone() is not None
+
+
 def count_scores(
     store: Store, by: Sequence[str], settings_hash: str, *, case_id: str | None = None
 ) -> int:

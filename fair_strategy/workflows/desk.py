@@ -21,6 +21,7 @@ from fair_strategy.store.plans import Taken
 from fair_strategy.workflows.double_reading import due_cases, is_read_by_several, settle
 from fair_strategy.workflows.drafts import discard_draft
 from fair_strategy.workflows.intake import checked_mask, place_of_mask, store_mask
+from fair_strategy.workflows.late_plans import plan_if_missing
 from fair_strategy.workflows.planning import ALWAYS_MADE, plan_is_stale, refusal
 from fair_strategy.workflows.replacing import replacing
 from fair_strategy.workflows.rounds import due
@@ -64,6 +65,8 @@ def next_case(
 ) -> Handed | None:
     """The next scan for a reader, leased to them; None if nothing is left.
 
+    Whoever is the first to ask for a strategy waits for its plan to be made.
+
     Args:
         strategy: one that the study offers.
         client_id: who asks; asking again skips the scan that this client holds.
@@ -78,6 +81,7 @@ def next_case(
     if study.settings.readers_per_case > 1 and _is_shared(client_id):
         raise StudyError(NAMES_NEEDED)
     now = time.monotonic() if now is None else now
+    plan_if_missing(study, strategy)
     taken = _take(study, strategy, client_id, now)
     if taken is None and strategy != ALWAYS_MADE:
         taken = _take(study, ALWAYS_MADE, client_id, now)

@@ -3,34 +3,23 @@
 import hashlib
 import json
 import logging
-import time
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import asdict
-from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fair_strategy.acquisition.performance import GroupPerformance
-from fair_strategy.acquisition.pool import Features, Pool, PoolCase
-from fair_strategy.acquisition.selection import RankedCase, percentiles
-from fair_strategy.acquisition.strategies import (
-    NEEDS_FEATURES,
-    NEEDS_PASSES,
-    NEEDS_SCORES,
-    STRATEGIES,
-    can_order,
-)
+from fair_strategy.acquisition.pool import Pool, PoolCase
+from fair_strategy.acquisition.strategies import NEEDS_PASSES, STRATEGIES
 from fair_strategy.acquisition.weights import group_weights
 from fair_strategy.config import StudySettings
 from fair_strategy.data import bids
 from fair_strategy.store import cases, plans, scores
-from fair_strategy.store.encoding import WrittenOften
-from fair_strategy.store.plans import PlanRecord, PlanRow
 from fair_strategy.store.scores import ScoreRecord
 from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows.performance import study_performance
+from fair_strategy.workflows.plan_basis import Basis, order
 from fair_strategy.workflows.study import Study, masked_score, weighted_score
 
 log = logging.getLogger(__name__)
@@ -57,44 +46,54 @@ def refusal(strategy: str, settings: StudySettings) -> str:
 
 
 def make_plans(study: Study) -> list[int]:
-    """Write a new plan of every offered strategy that can be made now; their ids.
+    """Write a new plan of every strategy in use that can be made now; their ids.
 
-    Strategies that need scores, or features, are left out while no case of the pool has them.
+    In use are the default, `ALWAYS_MADE`, and what readers have followed; any other strategy gets
+    its plan when somebody asks for it (late_plans.py). Strategies that need scores, or features,
+    are left out while no case of the pool has them.
     """
+    basis = _basis(study)
+    default, *others = offered(study.settings)
+    followed = plans.followed(study.store)
+    in_use = [name for name in others if name in followed and name != ALWAYS_MADE]
+    # That of ALWAYS_MADE comes last: once it is there, so are the others of its round.
+    tried = [basis.write_plan(study, name) for name in (default, *in_use, ALWAYS_MADE)]
+    made = [plan_id for plan_id in tried if plan_id is not None]
+    log.info("made %d plans over %d cases", len(made), len(basis.pool.cases))
+    return made
+
+
+def _basis(study: Study) -> Basis:
     stamp = _stamp(study)  # before what it stands for is read: what comes later makes it stale
     model = scores.current_checksum(study.store)
     found = scores.scores(study.store, model, study.settings_hash) if model else {}
-    pool, performance = pool_of(study, found)
-    scored = any(case.entropies for case in pool.cases)
-    if scored and all(p.n == 0 for p in performance.values()):
+    performance = study_performance(study)
+    pool = _pool(study, found, performance)
+    if any(case.entropies for case in pool.cases) and all(p.n == 0 for p in performance.values()):
         log.warning(
             "no label to measure performance on (estimator %s, n = 0): every weight is 1",
             study.settings.estimator,
         )
-    shared = _Shared(pool)
-    made = [
-        _write_plan(study, name, shared, performance, (model, stamp))
-        for name in offered(study.settings)
-        if can_order(name, pool)
-    ]
-    log.info("made %d plans over %d cases", len(made), len(pool.cases))
-    return made
+    n_labelled = len(cases.labelled_ids(study.store))
+    return Basis(
+        pool=pool,
+        performance={name: asdict(p) for name, p in performance.items()},
+        seed=int(np.random.default_rng([study.settings.seed, n_labelled]).integers(2**31)),
+        model=model,
+        settings_version=study.settings_version,
+        stamp=stamp,
+    )
 
 
-def pool_of(
-    study: Study, found: dict[str, ScoreRecord]
-) -> tuple[Pool, dict[str, GroupPerformance]]:
-    """The unlabelled cases with their scores, and the performance that the weights come from."""
+def _pool(
+    study: Study, found: dict[str, ScoreRecord], performance: dict[str, GroupPerformance]
+) -> Pool:
+    """The unlabelled cases with their scores, weighted by how each subgroup is segmented."""
     settings = study.settings
-    performance = study_performance(study)
     ids = sorted(cases.unlabelled_ids(study.store))
     subgroups = study.subgroups()  # read last: a scan that came since is left to the next plan
-    splits = cases.splits(study.store)
-    subject = cases.subjects(study.store)
-    vectors = _features(study, found)
-    # The frozen validation set is not trained on: it covers nothing.
-    trained = {i for i in cases.labelled_ids(study.store) if subject[i] not in splits}
-    pool = Pool(
+    splits, subject = cases.splits(study.store), cases.subjects(study.store)
+    return Pool(
         cases=tuple(
             PoolCase(
                 i,
@@ -110,10 +109,7 @@ def pool_of(
         quota_batch=settings.quota_batch,
         audit_every=settings.audit_every,
         first=frozenset(i for i in ids if subject[i] in splits),
-        features=Features.of({i: vectors[i] for i in ids if i in vectors}),
-        labelled_features=Features.of({i: vectors[i] for i in trained & vectors.keys()}),
     )
-    return pool, performance
 
 
 def weights_of(
@@ -123,14 +119,15 @@ def weights_of(
     if not study.cohort().fairness_on:
         return dict.fromkeys(performance, 1.0)
     subgroups = study.subgroups()
-    labelled = [subgroups[i] for i in cases.labelled_ids(study.store) if i in subgroups]
+    labelled = Counter(subgroups[i] for i in cases.labelled_ids(study.store) if i in subgroups)
+    waiting = Counter(candidate_groups)
     before = _weights_before(study)
     weights = group_weights(
         {name: p.shrunk for name, p in performance.items()},
         rule=study.settings.rule,
         previous=before,
-        labelled_counts={g: labelled.count(g) for g in performance},
-        candidate_counts={g: candidate_groups.count(g) for g in performance},
+        labelled_counts={g: labelled[g] for g in performance},
+        candidate_counts={g: waiting[g] for g in performance},
         attainable=dict(study.settings.attainable) or None,
         temperature=study.settings.temperature,
         eta=study.settings.eta,
@@ -151,7 +148,7 @@ def replay(study: Study, decision_id: int) -> dict[str, Any]:
     decision = plans.decision(study.store, decision_id)
     plan = plans.plan(study.store, decision.plan_id)
     stored = plans.rows(study.store, decision.plan_id)
-    rebuilt = _order(plan.strategy, Pool.from_json(plan.inputs), plan.seed)
+    rebuilt = order(plan.strategy, Pool.from_json(plan.inputs), plan.seed)
     return {
         "decision": decision_id,
         "plan": plan.plan_id,
@@ -164,78 +161,9 @@ def replay(study: Study, decision_id: int) -> dict[str, Any]:
 
 
 def plan_is_stale(study: Study) -> bool:
-    """Whether model, settings, scores or scans differ from those of the newest plans."""
-    newest = plans.plan_head(study.store, ALWAYS_MADE)
-    return newest is None or newest.note != _stamp(study)
-
-
-def _write_plan(
-    study: Study,
-    strategy: str,
-    shared: "_Shared",
-    performance: dict[str, GroupPerformance],
-    basis: tuple[str | None, str],
-) -> int:
-    pool, (model, stamp) = shared.pool, basis
-    n_labelled = len(cases.labelled_ids(study.store))
-    seed = int(np.random.default_rng([study.settings.seed, n_labelled]).integers(2**31))
-    ranked = _order(strategy, pool, seed)
-    plan = PlanRecord(
-        plan_id=None,
-        strategy=strategy,
-        model=model if strategy in NEEDS_SCORES else None,
-        settings_version=study.settings_version,
-        seed=seed,
-        weights=dict(pool.weights),
-        performance={name: asdict(p) for name, p in performance.items()},
-        inputs=shared.inputs(strategy in NEEDS_FEATURES),
-        created_at=time.time(),
-        note=stamp,
-    )
-    return plans.add_plan(study.store, plan, _rows(ranked, shared.percentile))
-
-
-def _features(study: Study, found: dict[str, ScoreRecord]) -> dict[str, NDArray[np.float16]]:
-    """What the model of the scores makes of each case, where it was kept."""
-    record = next(iter(found.values()), None)
-    if record is None:
-        return {}
-    return scores.features(study.store, record.model, record.settings_hash)
-
-
-def _order(strategy: str, pool: Pool, seed: int) -> list[RankedCase]:
-    return STRATEGIES[strategy](pool, np.random.default_rng(seed))
-
-
-class _Shared:
-    """A pool, and what all plans over it have in common."""
-
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
-        # Readers see where a scan's uncertainty lies among the pool's, never weight or utility.
-        nan = float("nan")
-        shown = percentiles(np.array([c.entropies.get(pool.masked_score, nan) for c in pool.cases]))
-        ids = [c.case_id for c in pool.cases]
-        self.percentile: dict[str, float] = dict(zip(ids, shown.tolist(), strict=True))
-        self.inputs = cache(self._inputs)
-
-    def _inputs(self, with_features: bool) -> WrittenOften:
-        return WrittenOften(self.pool.to_json(with_features=with_features))
-
-
-def _rows(ranked: list[RankedCase], percentile: Mapping[str, float]) -> list[PlanRow]:
-    return [
-        PlanRow(
-            position=position,
-            case_id=row.case_id,
-            subgroup=row.subgroup,
-            score=row.case_entropy,
-            utility=row.utility,
-            percentile=percentile[row.case_id],
-            reason=row.reason,
-        )
-        for position, row in enumerate(ranked)
-    ]
+    """Whether model, settings, scores or scans differ from those of the last round of plans."""
+    last = plans.plan_head(study.store, ALWAYS_MADE)
+    return last is None or last.note != _stamp(study)
 
 
 def _stamp(study: Study) -> str:

@@ -1,5 +1,7 @@
 """One person is taken out of a study, and nothing in the state directory names them any more."""
 
+import hashlib
+import re
 import shutil
 
 import pytest
@@ -69,6 +71,18 @@ def test_nothing_names_the_person_afterwards_and_other_decisions_are_still_repla
     assert told["case_id"] == handed.case_id
     assert told["same"]
     assert worked.store.read().execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_no_digest_of_what_a_plan_was_made_from_tells_who_was_erased(worked):
+    snapshots = "SELECT digest, inputs FROM plan_inputs"
+    before = dict(map(tuple, worked.store.read().execute(snapshots)))
+    assert all(hashlib.sha256(text.encode()).hexdigest() == key for key, text in before.items())
+    take_away(worked)
+    erase_subject(worked, PERSON)
+    after = dict(map(tuple, worked.store.read().execute(snapshots)))
+    assert len(after) == len(before)
+    assert not after.keys() & before.keys()
+    assert all(len(re.findall(r'"erased-\w+"', text)) == 1 for text in after.values())
 
 
 def test_the_others_keep_their_labels_and_plans(worked):

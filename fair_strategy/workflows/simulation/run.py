@@ -14,6 +14,7 @@ from fair_strategy.store import cases, plans, predictions, scores
 from fair_strategy.store.predictions import full_mask
 from fair_strategy.workflows import desk, showing
 from fair_strategy.workflows.intake import prepare, refresh
+from fair_strategy.workflows.late_plans import plan_if_missing
 from fair_strategy.workflows.models import current_model
 from fair_strategy.workflows.rounds import adopt_model, train_round
 from fair_strategy.workflows.simulation.annotator import annotate
@@ -99,6 +100,7 @@ class _Game:
         last = number == self.run.rounds - 1
         if not last:
             settle(self.study, score=self.scoring)
+            plan_if_missing(self.study, self.run.block.strategy)
         scored = time.monotonic()
         found = {
             "round": self.run.first_round + number,

@@ -195,6 +195,32 @@ def test_an_older_database_is_migrated_and_keeps_its_rows(state_dir, study, monk
     assert pragma(store, "user_version") == len(newer)
 
 
+def test_plans_of_the_fifth_release_keep_what_they_were_made_from(state_dir):
+    path = prepare_directory(state_dir) / database.DATABASE_NAME
+    with closing(sqlite3.connect(path)) as old:
+        for migration in database.MIGRATIONS[:5]:
+            for statement in migration:
+                old.execute(statement)
+        old.executescript(
+            """INSERT INTO cases (case_id, subject_id, path, fingerprint)
+                VALUES ('c0', 's0', '/c0.nii', '10-1');
+            INSERT INTO plans VALUES
+                (3, 'entropy', 'm', 1, 7, '{"a":1.0}', '{"a":0.8}', '{"of":"three"}', 5.0, 'x'),
+                (8, 'random', NULL, 1, 7, '{}', '{}', '{"of":"eight"}', 6.0, 'y');
+            INSERT INTO plan_rows VALUES (3, 0, 'c0', 'a', 0.5, 0.6, 50.0, 'audit', 1);
+            INSERT INTO decisions VALUES (1, 3, 0, 'c0', 'ann', 5.5);
+            PRAGMA user_version = 5"""
+        )
+        old.commit()
+    store = Store.open(state_dir)
+    assert pragma(store, "user_version") == len(database.MIGRATIONS)
+    assert plans.plan(store, 3).inputs == {"of": "three"}
+    assert plans.plan(store, 8).inputs == {"of": "eight"}
+    assert plans.plan_head(store, "entropy").note == "x"
+    assert plans.decision(store, 1).plan_id == 3
+    assert plans.handout(store, "c0", "ann").reason == "audit"
+
+
 def test_a_migration_that_fails_leaves_the_database_as_it_was(state_dir, study, monkeypatch):
     newer = (*database.MIGRATIONS, ("ALTER TABLE cases ADD COLUMN site TEXT", "NONSENSE"))
     monkeypatch.setattr(database, "MIGRATIONS", newer)

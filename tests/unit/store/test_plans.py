@@ -36,6 +36,23 @@ def test_a_plan_comes_back_with_everything_it_was_made_from(empty):
     assert all(map(math.isnan, (stored[1].score, stored[1].utility, stored[1].percentile)))
 
 
+def test_a_snapshot_stays_as_long_as_a_plan_was_made_from_it(study):
+    def snapshots():
+        return study.store.read().execute("SELECT count(*) FROM plan_inputs").fetchone()[0]
+
+    before = snapshots()
+    shared = {"inputs": {"candidates": ["of both"]}}
+    taken_from = study.plan("c1", strategy="random", **shared)
+    study.plan("c2", strategy="entropy", **shared)
+    assert snapshots() == before + 1
+    assert study.take("ann", strategy="random") == "c1"
+    for number in range(5):
+        study.plan("c2", strategy="entropy", inputs={"candidates": [number]})
+        study.plan("c2", strategy="random", inputs={"candidates": [number]})
+    assert snapshots() == before + 1 + plans.KEPT_PLANS
+    assert plans.plan(study.store, taken_from).inputs == shared["inputs"]
+
+
 def test_the_newest_plan_of_a_strategy_is_its_latest(study):
     other = study.plan("c0", strategy="random", model=None)
     newer = study.plan("c3", note="stamp")

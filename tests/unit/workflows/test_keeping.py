@@ -76,7 +76,7 @@ def test_one_that_a_reader_holds_stays_until_the_lease_is_over(kept):
     make_plans(study)
     now = time.monotonic()
     lease = {"lease_s": 600, "skip_s": 0, "shared_client": False}
-    held = plans.take_next(study.store, "random", "anna", now=now, **lease)
+    held = plans.take_next(study.store, "balanced_random", "anna", now=now, **lease)
     os.utime(path_of(study, held.case_id[7:]), (0, 0))  # used longest ago of all
     make_room(study)
     assert here(study) == [int(held.case_id[7:])]

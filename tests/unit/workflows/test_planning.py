@@ -8,6 +8,7 @@ from fair_strategy.data.volumes import write_mask
 from fair_strategy.store import cases, plans, scores
 from fair_strategy.workflows.desk import next_case, pending_work, submit
 from fair_strategy.workflows.intake import refresh
+from fair_strategy.workflows.late_plans import plan_if_missing
 from fair_strategy.workflows.performance import compare_labels, study_performance
 from fair_strategy.workflows.planning import make_plans, offered, plan_is_stale, replay
 from fair_strategy.workflows.scoring import score_study
@@ -64,6 +65,7 @@ def test_a_decision_of_every_strategy_is_replayed(make_study):
 def test_only_a_plan_that_needs_features_keeps_them(make_study):
     study = scored(make_study("AAABBB", labelled=1))
     for name in offered(study.settings):
+        plan_if_missing(study, name)
         inputs = plans.latest_plan(study.store, name).inputs
         assert ("features" in inputs) == (name in NEEDS_FEATURES)
     kept = Pool.from_json(plans.latest_plan(study.store, "core_set").inputs)
@@ -74,6 +76,7 @@ def test_only_a_plan_that_needs_features_keeps_them(make_study):
 def test_the_validation_set_covers_nothing_for_the_core_set(make_study):
     study = scored(make_study("AAAABBBB", labelled=4, validation_per_group=2))
     frozen = {f"{subject}_T1w" for subject in cases.splits(study.store)}
+    plan_if_missing(study, "core_set")
     kept = Pool.from_json(plans.latest_plan(study.store, "core_set").inputs)
     trained = {f"sub-0{n}_T1w" for n in range(1, 5)} - frozen
     assert set(kept.labelled_features.case_ids) == trained
@@ -106,6 +109,7 @@ def test_the_region_of_the_weighted_entropy_is_a_setting(make_study):
     found = scores.scores(study.store, plan.model, study.settings_hash)
     for row in plans.rows(study.store, plan.plan_id):
         assert row.score == found[row.case_id].entropies["entropy_sum"]
+    plan_if_missing(study, "masked_entropy")
     plan = plans.latest_plan(study.store, "masked_entropy")
     for row in plans.rows(study.store, plan.plan_id):
         assert row.score == pytest.approx(found[row.case_id].entropies["masked_sum"], nan_ok=True)

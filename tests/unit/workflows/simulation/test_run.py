@@ -114,6 +114,13 @@ def test_an_arm_more_changes_nothing_of_the_others(configured):
         arm: [r["dice"] for r in of_arm(found, arm)["cases"] if r["round"] == "0"] for arm in arms
     }
     assert first["entropy"] == first["weighted"] == first["random"]
+    for arm in arms:  # before the first scan is asked for, what it will be picked by is known
+        rows = of_arm(found, arm)["rounds"]
+        assert {r["round"] for r in rows if r["weight"]} == {"0", "1", "2"} - {last_round(rows)}
+
+
+def last_round(rows: list[dict[str, str]]) -> str:
+    return max(r["round"] for r in rows)
 
 
 def test_results_are_neither_mixed_nor_overwritten(configured):
