@@ -28,6 +28,7 @@ import torch
 
 from fair_strategy.learning.checkpoint import load_model
 from fair_strategy.learning.training import TrainingCase, TrainingSettings, recipe, train
+from fair_strategy.workflows.reporting.figures import panels, save, style
 from fair_strategy.workflows.simulation.cohorts import POOL, TEST, known_cohort, make_cohort
 from fair_strategy.workflows.simulation.evaluation import by_subgroup, tested
 from fair_strategy.workflows.simulation.first_models import save_untrained
@@ -146,30 +147,22 @@ def _append(table: Path, row: dict[str, float | str]) -> None:
 
 
 def _draw(rows: pd.DataFrame, size: int, page: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     means = rows.groupby(["labelled_a", "labelled_b"], as_index=False).mean(numeric_only=True)
     own = means[means.labelled_a + means.labelled_b == size].sort_values("labelled_b")
     whole = means[means.labelled_a + means.labelled_b > size].iloc[0]
-    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-    for group, colour in (("a", "#0072B2"), ("b", "#D55E00")):
-        name = group.upper()
-        spread = rows[rows.labelled_a + rows.labelled_b == size]
-        axes.plot(spread.labelled_b, spread[f"dice_{group}"], "o", ms=3, alpha=0.35, color=colour)
-        axes.plot(own.labelled_b, own[f"dice_{group}"], "-", color=colour, label=f"group {name}")
-        axes.axhline(
-            whole[f"dice_{group}"], ls=":", color=colour, label=f"{name}, trained on the whole pool"
-        )
-    axes.set_xlabel(f"scans of B among {size} labelled ones")
-    axes.set_ylabel("mean Dice on the test set")
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
-    for suffix in (".png", ".svg"):
-        figure.savefig(page.with_suffix(suffix), dpi=150)
-    plt.close(figure)
+    spread = rows[rows.labelled_a + rows.labelled_b == size]
+    with style():
+        figure, ((axes,),) = panels(1, height=4.2)
+        for group, colour in (("a", "#0072B2"), ("b", "#D55E00")):
+            name, dice = group.upper(), f"dice_{group}"
+            axes.plot(spread.labelled_b, spread[dice], "o", ms=3, alpha=0.35, color=colour)
+            axes.plot(own.labelled_b, own[dice], "-", color=colour, label=f"group {name}")
+            told = f"{name}, trained on the whole pool"
+            axes.axhline(whole[dice], ls=":", color=colour, label=told)
+        axes.set_xlabel(f"scans of B among {size} labelled ones")
+        axes.set_ylabel("mean Dice on the test set")
+        axes.legend(frameon=False)
+        save(figure, page.parent, page.name)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,15 @@
 # Runs whose shards are committed are not played again; a killed one is resumed by the same command.
 set -euo pipefail
 
-take() { # shards of a folder of results into a study
-	mkdir -p "studies/$2/shards"
-	[[ ! -d "experiments/results/$1/shards" ]] || cp -n "experiments/results/$1/shards/"* "studies/$2/shards/"
+take() { # shards of a folder of results into a study, and what is known of how they were played
+	mkdir -p "studies/$2"
+	cp -nr "experiments/results/$1/shards" "experiments/results/$1/run.json" "studies/$2/"
 }
 take small small
 take confirmation confirmation
 take final final
 take longer longer
-take development-margins development
+take development-again development
 
 play() { fair-strategy simulate "experiments/$1.yaml" --out "studies/$1" --device cpu --jobs 2 --resume "${@:2}"; }
 play small
