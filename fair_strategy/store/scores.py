@@ -83,7 +83,7 @@ def _values(record: ScoreRecord, features: ArrayLike | None) -> tuple[object, ..
         record.settings_hash,
         to_json(record.entropies),
         number_or_null(record.volume_mm3),
-        to_json(record.flags),
+        to_json(record.flags) if record.flags else "[]",
         record.created_at,
         None if features is None else _to_float16(features).tobytes(),
     )
@@ -97,7 +97,10 @@ def scores(store: Store, model: str, settings_hash: str) -> dict[str, ScoreRecor
         WHERE model = ? AND settings_hash = ? ORDER BY case_id""",
         (model, settings_hash),
     )
-    return {row["case_id"]: _record(row) for row in rows}
+    found = rows.fetchall()
+    # Thousands of small texts are parsed as one.
+    entropies = json.loads(f"[{','.join(row['entropies'] for row in found)}]")
+    return {row["case_id"]: _record(row, own) for row, own in zip(found, entropies, strict=True)}
 
 
 def features(store: Store, model: str, settings_hash: str) -> dict[str, NDArray[np.float16]]:
@@ -172,20 +175,19 @@ def unscored(store: Store, model: str, settings_hash: str) -> list[str]:
 
 
 def _to_float16(features: ArrayLike) -> NDArray[np.float16]:
-    values = np.asarray(features)
-    if (np.abs(values) > _LARGEST).any():
-        values = values.clip(-_LARGEST, _LARGEST)
-    return values.astype(_FLOAT16)
+    with np.errstate(over="ignore"):
+        values = np.asarray(features).astype(_FLOAT16)
+    return np.clip(values, -_LARGEST, _LARGEST) if np.isinf(values).any() else values
 
 
-def _record(row: sqlite3.Row) -> ScoreRecord:
+def _record(row: sqlite3.Row, entropies: dict[str, float]) -> ScoreRecord:
     return ScoreRecord(
         case_id=row["case_id"],
         fingerprint=row["fingerprint"],
         model=row["model"],
         settings_hash=row["settings_hash"],
-        entropies=json.loads(row["entropies"]),
+        entropies=entropies,
         volume_mm3=null_to_nan(row["volume_mm3"]),
-        flags=tuple(json.loads(row["flags"])),
+        flags=() if row["flags"] == "[]" else tuple(json.loads(row["flags"])),
         created_at=row["created_at"],
     )

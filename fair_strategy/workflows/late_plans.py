@@ -7,7 +7,7 @@ from fair_strategy.acquisition.strategies import NEEDS_FEATURES, NEEDS_SCORES
 from fair_strategy.store import plans, scores
 from fair_strategy.store.plans import PlanHead
 from fair_strategy.workflows.plan_basis import Basis
-from fair_strategy.workflows.planning import ALWAYS_MADE, offered
+from fair_strategy.workflows.planning import ALWAYS_MADE, each_round
 from fair_strategy.workflows.study import Study
 
 _one_at_a_time = threading.Lock()
@@ -23,7 +23,7 @@ def plan_if_missing(study: Study, strategy: str) -> int | None:
     Returns:
         Its id; None if it is there, or the round had not what the strategy needs. Cheap then.
     """
-    if _round_without(study, strategy) is None:
+    if strategy in each_round(study.settings) or _round_without(study, strategy) is None:
         return None
     with _one_at_a_time:
         made, last = None, _round_without(study, strategy)
@@ -39,11 +39,11 @@ def plan_if_missing(study: Study, strategy: str) -> int | None:
 def _round_without(study: Study, strategy: str) -> PlanHead | None:
     """The last round, by its plan of `ALWAYS_MADE`, if the strategy has no plan of it and can."""
     last, own = (plans.plan_head(study.store, name) for name in (ALWAYS_MADE, strategy))
-    if last is None or not _can_have(study, strategy, last):
+    if last is None:
         return None
     # That plan is a round's last one: a newer plan of another note is of the round being made.
     there = own is not None and (own.note == last.note or own.plan_id > last.plan_id)
-    return None if there else last
+    return last if not there and _can_have(study, strategy, last) else None
 
 
 def _can_have(study: Study, strategy: str, last: PlanHead) -> bool:
@@ -59,7 +59,7 @@ def _can_have(study: Study, strategy: str, last: PlanHead) -> bool:
 
 def _model_of(study: Study, last: PlanHead) -> str | None:
     """The model behind a round's scores; None if it had none."""
-    default = plans.plan_head(study.store, offered(study.settings)[0])
+    default = plans.plan_head(study.store, each_round(study.settings)[0])
     return default.model if default is not None and default.note == last.note else None
 
 

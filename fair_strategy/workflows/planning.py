@@ -45,6 +45,11 @@ def refusal(strategy: str, settings: StudySettings) -> str:
     return ""
 
 
+def each_round(settings: StudySettings) -> tuple[str, str]:
+    """The strategies that are planned in each round, if they can be: the default and the last."""
+    return offered(settings)[0], ALWAYS_MADE
+
+
 def make_plans(study: Study) -> list[int]:
     """Write a new plan of every strategy in use that can be made now; their ids.
 
@@ -53,11 +58,11 @@ def make_plans(study: Study) -> list[int]:
     are left out while no case of the pool has them.
     """
     basis = _basis(study)
-    default, *others = offered(study.settings)
-    followed = plans.followed(study.store)
-    in_use = [name for name in others if name in followed and name != ALWAYS_MADE]
+    default, last = each_round(study.settings)
+    followed = plans.followed(study.store) - {default, last}
+    in_use = [name for name in offered(study.settings) if name in followed]
     # That of ALWAYS_MADE comes last: once it is there, so are the others of its round.
-    tried = [basis.write_plan(study, name) for name in (default, *in_use, ALWAYS_MADE)]
+    tried = [basis.write_plan(study, name) for name in (default, *in_use, last)]
     made = [plan_id for plan_id in tried if plan_id is not None]
     log.info("made %d plans over %d cases", len(made), len(basis.pool.cases))
     return made

@@ -36,8 +36,6 @@ from fair_strategy.workflows.writing import Found, Writer
 log = logging.getLogger(__name__)
 
 _MISSED_IN_A_ROW = 3
-_WRITTEN_BEHIND = 16
-"""So many outcomes may wait for the disk, each some MB."""
 
 
 @dataclass
@@ -225,9 +223,8 @@ def _kept(study: Study, found: Iterable[Found]) -> Iterator[Found]:
     with Writer(study) as writer:
         for record, outcome in found:
             writer.put((record, outcome))
-            most = _WRITTEN_BEHIND if isinstance(outcome, Outcome) else 0
-            yield from writer.written(waiting=most)
-        yield from writer.written(waiting=0)
+            yield from writer.written(everything=not isinstance(outcome, Outcome))
+        yield from writer.written(everything=True)
 
 
 def _labelled_first(study: Study, case_ids: list[str]) -> list[CaseRecord]:
