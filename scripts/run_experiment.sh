@@ -4,8 +4,11 @@
 set -euo pipefail
 
 take() { # shards of a folder of results into a study, and what is known of how they were played
-	mkdir -p "studies/$2"
-	cp -nr "experiments/results/$1/shards" "experiments/results/$1/run.json" "studies/$2/"
+	local from="experiments/results/$1" to="studies/$2" file
+	mkdir -p "$to/shards"
+	for file in run.json $(cd "$from" && ls shards/*); do
+		[[ -e "$to/$file" ]] || { cp "$from/$file" "$to/.taken" && mv "$to/.taken" "$to/$file"; }
+	done
 }
 take small small
 take confirmation confirmation

@@ -47,6 +47,7 @@ def erase_rows(store: Store, subject_id: str, case_ids: Sequence[str]) -> None:
             )
         for old, new in {**names, subject_id: person}.items():
             _rename_in_snapshots(connection, old, new)
+        _forget_what_plans_are_of(connection)
         connection.execute("DELETE FROM splits WHERE subject_id = ?", (subject_id,))
         _forget_what_may_be_theirs(connection)
         _rename_in_values(connection, names)
@@ -70,6 +71,16 @@ def _rename_in_snapshots(connection: sqlite3.Connection, old: str, new: str) -> 
         connection.execute(
             "UPDATE plans SET inputs_digest = ? WHERE inputs_digest = ?", (key, digest)
         )
+
+
+def _forget_what_plans_are_of(connection: sqlite3.Connection) -> None:
+    """A plan's note is a digest of all scans, which would confirm a guess at the one that is gone.
+
+    Plans of one round still have one note.
+    """
+    for (note,) in connection.execute("SELECT DISTINCT note FROM plans").fetchall():
+        new = f"erased-{secrets.token_hex(8)}"
+        connection.execute("UPDATE plans SET note = ? WHERE note = ?", (new, note))
 
 
 def _forget_what_may_be_theirs(connection: sqlite3.Connection) -> None:

@@ -200,14 +200,17 @@ def _deleted(store: Store, plan_id: int) -> bool:
     return rows < _ROWS_AT_ONCE
 
 
-def plan_head(store: Store, strategy: str) -> PlanHead | None:
-    """Head of the strategy's newest plan; None before the first. Cheap at any pool size."""
+def plan_head(store: Store, strategy: str, *, note: str | None = None) -> PlanHead | None:
+    """Head of the strategy's newest plan, or of its newest with that note; None if there is none.
+
+    Cheap at any pool size.
+    """
     row = (
         store.read()
         .execute(
             """SELECT plan_id, strategy, model, settings_version, created_at, note FROM plans
-            WHERE strategy = ? ORDER BY plan_id DESC LIMIT 1""",
-            (strategy,),
+            WHERE strategy = ? AND note = coalesce(?, note) ORDER BY plan_id DESC LIMIT 1""",
+            (strategy, note),
         )
         .fetchone()
     )

@@ -124,13 +124,17 @@ def scored_ids(store: Store, model: str, settings_hash: str) -> list[str]:
 
 
 def have_features(store: Store, model: str, settings_hash: str) -> bool:
-    """Whether any score under a model and settings has features; cheap where the first has."""
-    row = store.read().execute(
-        """SELECT 1 FROM scores WHERE model = ? AND settings_hash = ? AND features IS NOT NULL
-        LIMIT 1""",
-        (model, settings_hash),
+    """Whether the scores under a model and settings have features, by one of them."""
+    row = (
+        store.read()
+        .execute(
+            """SELECT features IS NOT NULL FROM scores WHERE model = ? AND settings_hash = ?
+            LIMIT 1""",
+            (model, settings_hash),
+        )
+        .fetchone()
     )
-    return row.fetchone() is not None
+    return row is not None and bool(row[0])
 
 
 def count_scores(
@@ -177,7 +181,9 @@ def unscored(store: Store, model: str, settings_hash: str) -> list[str]:
 def _to_float16(features: ArrayLike) -> NDArray[np.float16]:
     with np.errstate(over="ignore"):
         values = np.asarray(features).astype(_FLOAT16)
-    return np.clip(values, -_LARGEST, _LARGEST) if np.isinf(values).any() else values
+    if np.isinf(values).any():
+        np.clip(values, -_LARGEST, _LARGEST, out=values)
+    return values
 
 
 def _record(row: sqlite3.Row, entropies: dict[str, float]) -> ScoreRecord:

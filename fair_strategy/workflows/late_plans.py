@@ -1,6 +1,7 @@
 """The plan of a strategy that the last round made none of, because nobody had followed it."""
 
 import threading
+from dataclasses import dataclass
 
 from fair_strategy.acquisition.pool import Pool
 from fair_strategy.acquisition.strategies import NEEDS_FEATURES, NEEDS_SCORES
@@ -11,7 +12,19 @@ from fair_strategy.workflows.planning import ALWAYS_MADE, each_round
 from fair_strategy.workflows.study import Study
 
 _one_at_a_time = threading.Lock()
-"""Readers who ask for one strategy at once wait for one plan, and do not each make their own."""
+"""Readers who ask at once wait for one plan after the other, and do not each make their own."""
+
+
+@dataclass(frozen=True)
+class _Round:
+    """The newest plan of `ALWAYS_MADE`, a round's last, and the model behind the round's scores.
+
+    Attributes:
+        model: checksum; None if the round had no scores.
+    """
+
+    head: PlanHead
+    model: str | None
 
 
 def plan_if_missing(study: Study, strategy: str) -> int | None:
@@ -23,53 +36,60 @@ def plan_if_missing(study: Study, strategy: str) -> int | None:
     Returns:
         Its id; None if it is there, or the round had not what the strategy needs. Cheap then.
     """
-    if strategy in each_round(study.settings) or _round_without(study, strategy) is None:
+    if strategy in each_round(study.settings) or not _lacks(study, strategy, _last_round(study)):
         return None
     with _one_at_a_time:
-        made, last = None, _round_without(study, strategy)
-        while last is not None:
+        made, last = None, _last_round(study)
+        while last is not None and _lacks(study, strategy, last):
             made = _basis_of(study, last).write_plan(study, strategy)
-            newest = plans.plan_head(study.store, ALWAYS_MADE)
-            # Another process may have planned meanwhile: then this one is of the round before.
-            again = newest is not None and newest != last and _can_have(study, strategy, newest)
-            last = newest if again else None
+            if made is None:
+                break
+            last = _last_round(study)  # another process may have ended a round meanwhile
         return made
 
 
-def _round_without(study: Study, strategy: str) -> PlanHead | None:
-    """The last round, by its plan of `ALWAYS_MADE`, if the strategy has no plan of it and can."""
-    last, own = (plans.plan_head(study.store, name) for name in (ALWAYS_MADE, strategy))
-    if last is None:
+def _last_round(study: Study) -> _Round | None:
+    default, last = each_round(study.settings)
+    head = plans.plan_head(study.store, last)
+    if head is None:
         return None
-    # That plan is a round's last one: a newer plan of another note is of the round being made.
-    there = own is not None and (own.note == last.note or own.plan_id > last.plan_id)
-    return last if not there and _can_have(study, strategy, last) else None
+    scored = plans.plan_head(study.store, default, note=head.note)
+    return _Round(head, scored.model if scored else None)
 
 
-def _can_have(study: Study, strategy: str, last: PlanHead) -> bool:
-    """Whether a round had what the strategy needs, as far as that can be told at once."""
-    if strategy not in NEEDS_SCORES:
+def _lacks(study: Study, strategy: str, last: _Round | None) -> bool:
+    """Whether a strategy has no plan of a round and could, as far as that can be told at once."""
+    own = plans.plan_head(study.store, strategy)
+    if last is None or (own is not None and _is_up_to_date(study, own, last)):
+        return False
+    if strategy in NEEDS_FEATURES:
+        # Features are found by the settings of today.
+        return (
+            last.model is not None
+            and last.head.settings_version == study.settings_version
+            and scores.have_features(study.store, last.model, study.settings_hash)
+        )
+    return last.model is not None or strategy not in NEEDS_SCORES
+
+
+def _is_up_to_date(study: Study, own: PlanHead, last: _Round) -> bool:
+    """Whether a plan is of the last round, or of one that is being made.
+
+    A newer id alone does not tell: a plan gets it when its first rows are written.
+    """
+    if own.note == last.head.note:
         return True
-    model = _model_of(study, last)
-    return model is not None and (
-        strategy not in NEEDS_FEATURES
-        or scores.have_features(study.store, model, study.settings_hash)
-    )
+    ended = plans.plan_head(study.store, ALWAYS_MADE, note=own.note) is not None
+    return own.plan_id > last.head.plan_id and not ended
 
 
-def _model_of(study: Study, last: PlanHead) -> str | None:
-    """The model behind a round's scores; None if it had none."""
-    default = plans.plan_head(study.store, each_round(study.settings)[0])
-    return default.model if default is not None and default.note == last.note else None
-
-
-def _basis_of(study: Study, last: PlanHead) -> Basis:
-    record = plans.plan(study.store, last.plan_id)
+def _basis_of(study: Study, last: _Round) -> Basis:
+    record = plans.plan(study.store, last.head.plan_id)
     return Basis(
         pool=Pool.from_json(record.inputs),
         performance=record.performance,
         seed=record.seed,
-        model=_model_of(study, last),
+        model=last.model,
         settings_version=record.settings_version,
         stamp=record.note,
     )

@@ -74,6 +74,7 @@ def test_nothing_names_the_person_afterwards_and_other_decisions_are_still_repla
 
 
 def test_no_digest_of_what_a_plan_was_made_from_tells_who_was_erased(worked):
+    notes = {row[0] for row in worked.store.read().execute("SELECT note FROM plans")}
     snapshots = "SELECT digest, inputs FROM plan_inputs"
     before = dict(map(tuple, worked.store.read().execute(snapshots)))
     assert all(hashlib.sha256(text.encode()).hexdigest() == key for key, text in before.items())
@@ -83,6 +84,9 @@ def test_no_digest_of_what_a_plan_was_made_from_tells_who_was_erased(worked):
     assert len(after) == len(before)
     assert not after.keys() & before.keys()
     assert all(len(re.findall(r'"erased-\w+"', text)) == 1 for text in after.values())
+    told = {row[0] for row in worked.store.read().execute("SELECT note FROM plans")}
+    assert len(told) == len(notes)
+    assert not told & notes
 
 
 def test_the_others_keep_their_labels_and_plans(worked):

@@ -1,12 +1,14 @@
 """Plans of strategies that nobody had followed: made when asked for, as the round would have."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fair_strategy.acquisition.strategies import NEEDS_FEATURES, STRATEGIES
 from fair_strategy.store import plans
+from fair_strategy.workflows import late_plans
 from fair_strategy.workflows.desk import next_case
 from fair_strategy.workflows.late_plans import plan_if_missing
 from fair_strategy.workflows.performance import compare_labels
@@ -161,6 +163,48 @@ def test_what_a_round_being_made_has_written_already_is_not_replaced_by_the_last
     assert plan_if_missing(study, "entropy") is None
     assert head(study, "entropy") == newer
     assert plan_is_stale(study)  # so the round is made again
+
+
+def test_between_a_rounds_first_plan_and_its_last_the_round_before_serves(make_study, monkeypatch):
+    study = scored(make_study("AAABBB", labelled=1))
+    before = head(study, "weighted_entropy")
+    train_round(study, steps=1, track=False)
+    score_study(study)
+    real = Basis.write_plan
+
+    def killed_before_the_last(basis, study, strategy):
+        if strategy == ALWAYS_MADE:
+            raise KeyboardInterrupt
+        return real(basis, study, strategy)
+
+    monkeypatch.setattr(Basis, "write_plan", killed_before_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        make_plans(study)
+    assert head(study, "weighted_entropy").model != before.model
+    handed = next_case(study, "masked_entropy", "anna")
+    assert (handed.served_by, handed.stale) == ("masked_entropy", True)
+    assert head(study, "masked_entropy").model == before.model
+    assert head(study, "masked_entropy").note == before.note
+
+
+def test_a_plan_of_an_ended_round_is_made_anew_even_if_it_was_written_after_the_last_one(
+    make_study,
+):
+    study = scored(make_study("AAABBB", labelled=1))
+    ended = late_plans._last_round(study)
+    train_round(study, steps=1, track=False)
+    scored(study)
+    late_plans._basis_of(study, ended).write_plan(study, "entropy")
+    assert head(study, "entropy").plan_id > head(study, ALWAYS_MADE).plan_id
+    assert not next_case(study, "entropy", "anna").stale
+    assert head(study, "entropy").note == head(study, ALWAYS_MADE).note
+
+
+def test_features_of_other_settings_are_not_mixed_into_a_round(make_study):
+    study = scored(make_study("AAABBB", labelled=1))
+    later = replace(study, settings_version=study.settings_version + 1)
+    assert plan_if_missing(later, "core_set") is None
+    assert plan_if_missing(study, "core_set") is not None
 
 
 def test_plans_over_one_pool_share_its_snapshot(make_study):
