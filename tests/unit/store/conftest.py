@@ -1,15 +1,18 @@
 """A store with a handful of cases, and short ways to write records."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fair_strategy.store import Store, cases, plans
+from fair_strategy.store import Store, cases, database, plans
 from fair_strategy.store.cases import LabelRecord
 from fair_strategy.store.plans import PlanRecord, PlanRow
+from fair_strategy.store.statedir import prepare_directory
 
 
 @dataclass(frozen=True)
@@ -109,3 +112,22 @@ def empty(state_dir: Path) -> Study:
 def reopened(state_dir: Path) -> Callable[[], Study]:
     """The same state directory opened again, as after a restart."""
     return lambda: Study(Store.open(state_dir))
+
+
+@pytest.fixture
+def of_release(state_dir: Path) -> Callable[[int, str], Store]:
+    """Store of a database of that version with some rows, opened by the code of today."""
+
+    def opened(version: int, rows: str) -> Store:
+        path = prepare_directory(state_dir) / database.DATABASE_NAME
+        with closing(sqlite3.connect(path)) as old:
+            for migration in database.MIGRATIONS[:version]:
+                for statement in migration:
+                    old.execute(statement)
+            old.executescript(f"{rows}; PRAGMA user_version = {version}")
+            old.commit()
+        store = Store.open(state_dir)
+        assert store.read().execute("PRAGMA user_version").fetchone()[0] == database.SCHEMA_VERSION
+        return store
+
+    return opened

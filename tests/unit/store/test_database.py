@@ -7,7 +7,6 @@ import pickle
 import sqlite3
 import stat
 import threading
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -57,23 +56,14 @@ def test_a_store_never_creates_the_database_that_it_was_told_exists(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_study_of_the_first_release_keeps_its_scores_and_takes_features(state_dir):
-    path = prepare_directory(state_dir) / database.DATABASE_NAME
-    with closing(sqlite3.connect(path)) as old:
-        for statement in database.MIGRATIONS[0]:
-            old.execute(statement)
-        old.execute(
-            "INSERT INTO cases (case_id, subject_id, path, fingerprint) VALUES "
-            "('c0', 's0', '/c0.nii', '10-1')"
-        )
-        old.execute(
-            "INSERT INTO scores VALUES ('m', 'h', 'c0', '10-1', '{\"roi\": 0.25}', 4000.0,"
-            " '[\"volume\"]', 2.0)"
-        )
-        old.execute("PRAGMA user_version = 1")
-        old.commit()
-    store = Store.open(state_dir)
-    assert pragma(store, "user_version") == len(database.MIGRATIONS)
+def test_a_study_of_the_first_release_keeps_its_scores_and_takes_features(of_release):
+    store = of_release(
+        1,
+        """INSERT INTO cases (case_id, subject_id, path, fingerprint)
+            VALUES ('c0', 's0', '/c0.nii', '10-1');
+        INSERT INTO scores
+            VALUES ('m', 'h', 'c0', '10-1', '{"roi": 0.25}', 4000.0, '["volume"]', 2.0)""",
+    )
     (kept,) = scores.scores(store, "m", "h").values()
     assert (kept.entropies, kept.volume_mm3, kept.flags) == ({"roi": 0.25}, 4000.0, ("volume",))
     assert scores.features(store, "m", "h") == {}
@@ -81,25 +71,18 @@ def test_a_study_of_the_first_release_keeps_its_scores_and_takes_features(state_
     assert scores.features(store, "m", "h")["c0"].tolist() == [0.5, 1.0]
 
 
-def test_a_study_of_the_second_release_keeps_its_rows_and_takes_what_readers_did(state_dir):
-    path = prepare_directory(state_dir) / database.DATABASE_NAME
-    with closing(sqlite3.connect(path)) as old:
-        for statement in (*database.MIGRATIONS[0], *database.MIGRATIONS[1]):
-            old.execute(statement)
-        old.executescript(
-            """INSERT INTO cases (case_id, subject_id, path, fingerprint, excluded) VALUES
-                ('c0', 's0', '/c0.nii', '10-1', NULL), ('c1', 's1', '/c1.nii', '10-1', 'blurred');
-            INSERT INTO plans VALUES (1, 'random', NULL, 1, 7, '{}', '{}', '{}', 3.0, '');
-            INSERT INTO plan_rows VALUES (1, 0, 'c0', 'a', NULL, NULL, 40.0, 'audit', 1);
-            INSERT INTO decisions VALUES (1, 1, 0, 'c0', 'ann', 100.0);
-            INSERT INTO leases VALUES ('c0', 'ann', 60.0, 1);
-            INSERT INTO labels VALUES
-                ('c0', 'final', '/m.nii.gz', '{}', 'ann', 50.0, 'of before', NULL);
-            PRAGMA user_version = 2"""
-        )
-        old.commit()
-    store = Store.open(state_dir)
-    assert pragma(store, "user_version") == len(database.MIGRATIONS)
+def test_a_study_of_the_second_release_keeps_its_rows_and_takes_what_readers_did(of_release):
+    store = of_release(
+        2,
+        """INSERT INTO cases (case_id, subject_id, path, fingerprint, excluded) VALUES
+            ('c0', 's0', '/c0.nii', '10-1', NULL), ('c1', 's1', '/c1.nii', '10-1', 'blurred');
+        INSERT INTO plans VALUES (1, 'random', NULL, 1, 7, '{}', '{}', '{}', 3.0, '');
+        INSERT INTO plan_rows VALUES (1, 0, 'c0', 'a', NULL, NULL, 40.0, 'audit', 1);
+        INSERT INTO decisions VALUES (1, 1, 0, 'c0', 'ann', 100.0);
+        INSERT INTO leases VALUES ('c0', 'ann', 60.0, 1);
+        INSERT INTO labels VALUES
+            ('c0', 'final', '/m.nii.gz', '{}', 'ann', 50.0, 'of before', NULL)""",
+    )
     assert cases.case(store, "c1").excluded == "blurred"
     assert cases.case(store, "c1").excluded_by is None
     assert plans.lease_of(store, "c0").client_id == "ann"
@@ -195,25 +178,17 @@ def test_an_older_database_is_migrated_and_keeps_its_rows(state_dir, study, monk
     assert pragma(store, "user_version") == len(newer)
 
 
-def test_plans_of_the_fifth_release_keep_what_they_were_made_from(state_dir):
-    path = prepare_directory(state_dir) / database.DATABASE_NAME
-    with closing(sqlite3.connect(path)) as old:
-        for migration in database.MIGRATIONS[:5]:
-            for statement in migration:
-                old.execute(statement)
-        old.executescript(
-            """INSERT INTO cases (case_id, subject_id, path, fingerprint)
-                VALUES ('c0', 's0', '/c0.nii', '10-1');
-            INSERT INTO plans VALUES
-                (3, 'entropy', 'm', 1, 7, '{"a":1.0}', '{"a":0.8}', '{"of":"three"}', 5.0, 'x'),
-                (8, 'random', NULL, 1, 7, '{}', '{}', '{"of":"eight"}', 6.0, 'y');
-            INSERT INTO plan_rows VALUES (3, 0, 'c0', 'a', 0.5, 0.6, 50.0, 'audit', 1);
-            INSERT INTO decisions VALUES (1, 3, 0, 'c0', 'ann', 5.5);
-            PRAGMA user_version = 5"""
-        )
-        old.commit()
-    store = Store.open(state_dir)
-    assert pragma(store, "user_version") == len(database.MIGRATIONS)
+def test_plans_of_the_fifth_release_keep_what_they_were_made_from(of_release):
+    store = of_release(
+        5,
+        """INSERT INTO cases (case_id, subject_id, path, fingerprint)
+            VALUES ('c0', 's0', '/c0.nii', '10-1');
+        INSERT INTO plans VALUES
+            (3, 'entropy', 'm', 1, 7, '{"a":1.0}', '{"a":0.8}', '{"of":"three"}', 5.0, 'x'),
+            (8, 'random', NULL, 1, 7, '{}', '{}', '{"of":"eight"}', 6.0, 'y');
+        INSERT INTO plan_rows VALUES (3, 0, 'c0', 'a', 0.5, 0.6, 50.0, 'audit', 1);
+        INSERT INTO decisions VALUES (1, 3, 0, 'c0', 'ann', 5.5)""",
+    )
     assert plans.plan(store, 3).inputs == {"of": "three"}
     assert plans.plan(store, 8).inputs == {"of": "eight"}
     assert plans.plan_head(store, "entropy").note == "x"

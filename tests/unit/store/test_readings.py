@@ -3,16 +3,14 @@
 import dataclasses
 import json
 import sqlite3
-from contextlib import closing
 
 import numpy as np
 import pytest
 
-from fair_strategy.store import Store, UnknownCaseError, cases, database, plans, readings
+from fair_strategy.store import UnknownCaseError, cases, plans, readings
 from fair_strategy.store.erasure import erase_rows
 from fair_strategy.store.readings import CONSENSUS, Agreement, reading_tag
 from fair_strategy.store.settings import settings_version
-from fair_strategy.store.statedir import prepare_directory
 
 
 def ask_for(study, readers):
@@ -340,24 +338,16 @@ def test_an_erased_person_leaves_no_reading_and_no_agreement(double):
         assert {row["case_id"] for row in rows} <= {"c1"}, table
 
 
-def test_a_study_of_the_fourth_release_keeps_its_work_and_takes_several_readers(state_dir):
-    path = prepare_directory(state_dir) / database.DATABASE_NAME
-    with closing(sqlite3.connect(path)) as old:
-        for migration in database.MIGRATIONS[:4]:
-            for statement in migration:
-                old.execute(statement)
-        old.executescript(
-            """INSERT INTO settings VALUES (1, '{"seed":0}', 1.0);
-            INSERT INTO cases (case_id, subject_id, path, fingerprint) VALUES
-                ('c0', 's0', '/c0.nii', '10-1'), ('c1', 's1', '/c1.nii', '10-1');
-            INSERT INTO labels VALUES
-                ('c0', 'final', '/m.nii.gz', '{}', 'ann', 50.0, 'old', NULL);
-            INSERT INTO label_work VALUES ('c0', 'old', 'ann', 30.0, 8.0, 50.0, NULL);
-            PRAGMA user_version = 4"""
-        )
-        old.commit()
-    store = Store.open(state_dir)
-    assert store.read().execute("PRAGMA user_version").fetchone()[0] == len(database.MIGRATIONS)
+def test_a_study_of_the_fourth_release_keeps_its_work_and_takes_several_readers(of_release):
+    store = of_release(
+        4,
+        """INSERT INTO settings VALUES (1, '{"seed":0}', 1.0);
+        INSERT INTO cases (case_id, subject_id, path, fingerprint) VALUES
+            ('c0', 's0', '/c0.nii', '10-1'), ('c1', 's1', '/c1.nii', '10-1');
+        INSERT INTO labels VALUES
+            ('c0', 'final', '/m.nii.gz', '{}', 'ann', 50.0, 'old', NULL);
+        INSERT INTO label_work VALUES ('c0', 'old', 'ann', 30.0, 8.0, 50.0, NULL)""",
+    )
     assert cases.work(store) == [cases.WorkRecord("c0", "old", "ann", 30.0, 8.0, 50.0, None)]
     assert cases.unlabelled_ids(store) == ["c1"]  # settings of before ask for one reader
     record = dataclasses.replace(

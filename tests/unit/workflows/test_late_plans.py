@@ -41,6 +41,22 @@ def digests(study, *strategies):
     return {row[0] for row in rows}
 
 
+def half_a_round(study, monkeypatch):
+    """A new model, all scored, and a round of plans that is killed before its last."""
+    train_round(study, steps=1, track=False)
+    score_study(study)
+    real = Basis.write_plan
+
+    def killed_before_the_last(basis, study, strategy):
+        if strategy == ALWAYS_MADE:
+            raise KeyboardInterrupt
+        return real(basis, study, strategy)
+
+    monkeypatch.setattr(Basis, "write_plan", killed_before_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        make_plans(study)
+
+
 def test_a_round_plans_what_is_in_use_and_a_reader_who_asks_brings_a_strategy_into_use(make_study):
     study = scored(make_study("AAABBB", labelled=1))
     planned = [name for name in STRATEGIES if head(study, name)]
@@ -147,18 +163,7 @@ def test_what_a_round_being_made_has_written_already_is_not_replaced_by_the_last
 ):
     study = scored(make_study("AAABBB", labelled=1))
     next_case(study, "entropy", "anna")
-    train_round(study, steps=1, track=False)
-    score_study(study)
-    real = Basis.write_plan
-
-    def killed_before_the_last(basis, study, strategy):
-        if strategy == ALWAYS_MADE:
-            raise KeyboardInterrupt
-        return real(basis, study, strategy)
-
-    monkeypatch.setattr(Basis, "write_plan", killed_before_the_last)
-    with pytest.raises(KeyboardInterrupt):
-        make_plans(study)
+    half_a_round(study, monkeypatch)
     newer = head(study, "entropy")
     assert plan_if_missing(study, "entropy") is None
     assert head(study, "entropy") == newer
@@ -168,18 +173,7 @@ def test_what_a_round_being_made_has_written_already_is_not_replaced_by_the_last
 def test_between_a_rounds_first_plan_and_its_last_the_round_before_serves(make_study, monkeypatch):
     study = scored(make_study("AAABBB", labelled=1))
     before = head(study, "weighted_entropy")
-    train_round(study, steps=1, track=False)
-    score_study(study)
-    real = Basis.write_plan
-
-    def killed_before_the_last(basis, study, strategy):
-        if strategy == ALWAYS_MADE:
-            raise KeyboardInterrupt
-        return real(basis, study, strategy)
-
-    monkeypatch.setattr(Basis, "write_plan", killed_before_the_last)
-    with pytest.raises(KeyboardInterrupt):
-        make_plans(study)
+    half_a_round(study, monkeypatch)
     assert head(study, "weighted_entropy").model != before.model
     handed = next_case(study, "masked_entropy", "anna")
     assert (handed.served_by, handed.stale) == ("masked_entropy", True)
