@@ -7,7 +7,10 @@ take() { # shards of a folder of results into a study, and what is known of how 
 	local from="experiments/results/$1" to="studies/$2" file
 	mkdir -p "$to/shards"
 	for file in run.json $(cd "$from" && ls shards/*); do
-		[[ -e "$to/$file" ]] || { cp "$from/$file" "$to/.taken" && mv "$to/.taken" "$to/$file"; }
+		if [[ ! -e "$to/$file" ]]; then # by a second name: what is cut off is taken again
+			cp "$from/$file" "$to/.taken"
+			mv "$to/.taken" "$to/$file"
+		fi
 	done
 }
 take small small

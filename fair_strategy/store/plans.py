@@ -142,11 +142,15 @@ def add_plan(
 def _insert_rows(
     connection: sqlite3.Connection, plan_id: int, plan_rows: Sequence[PlanRow]
 ) -> None:
+    def values(row: PlanRow) -> tuple[object, ...]:
+        # SQLite stores NaN as NULL, and a float32 of NumPy's as bytes.
+        numbers = float(row.score), float(row.utility), float(row.percentile)
+        return (plan_id, int(row.position), row.case_id, row.subgroup, *numbers, row.reason)
+
     connection.executemany(
-        # In the order of PlanRow's fields; SQLite stores NaN as NULL.
         """INSERT INTO plan_rows (plan_id, position, case_id, subgroup, score, utility,
         percentile, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
-        ((plan_id, *row) for row in plan_rows),
+        map(values, plan_rows),
     )
 
 

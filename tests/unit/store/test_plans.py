@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from fair_strategy.store import cases, plans
@@ -51,6 +52,13 @@ def test_a_snapshot_stays_as_long_as_a_plan_was_made_from_it(study):
         study.plan("c2", strategy="random", inputs={"candidates": [number]})
     assert snapshots() == before + 1 + plans.KEPT_PLANS
     assert plans.plan(study.store, taken_from).inputs == shared["inputs"]
+
+
+def test_numbers_of_numpy_come_back_as_numbers(study):
+    record = plans.latest_plan(study.store, "weighted_entropy")
+    row = PlanRow(np.int64(0), "c1", "a", np.float32(0.5), np.float32(0.25), np.float64(75), "")
+    stored = plans.rows(study.store, plans.add_plan(study.store, record, [row]))
+    assert stored == [PlanRow(0, "c1", "a", 0.5, 0.25, 75.0, "")]
 
 
 def test_the_newest_plan_of_a_strategy_is_its_latest(study):
