@@ -106,6 +106,8 @@ class Background:
     def _run(self) -> None:
         while not self._ending.is_set():
             try:
+                # What was handed out did not wait for the disk: some seconds later it is there.
+                self._study.store.flush()
                 self._look()
                 self._said = ""
             except EXPECTED as error:

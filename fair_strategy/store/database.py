@@ -4,7 +4,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from fair_strategy.store.errors import StoreError
@@ -18,9 +18,14 @@ from fair_strategy.store.statedir import (  # noqa: F401 - found here by callers
     opening,
     prepare_directory,
     refuse_network_filesystem,
+    sync_file,
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)
+
+# Log pages of 4 KiB after which a commit also moves them into the database, and waits for that.
+_SAFE = ("PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 1000")
+_SWIFT = ("PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 10000")
 
 # Connections that a forked child inherited: used or closed there, they could harm the parent's.
 _inherited: list[sqlite3.Connection] = []
@@ -107,15 +112,23 @@ class Store:
         return self._local.connection
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, wait_for_disk: bool = True) -> Iterator[sqlite3.Connection]:
         """All writes in the block or none: committed at its end, rolled back on any error.
 
         The write lock is taken at once (BEGIN IMMEDIATE): SQL only in the block, no compute.
+
+        Args:
+            wait_for_disk: False where somebody waits for the answer, or where it can be made
+                again. Such a commit outlives the process, as any; a power cut may take it, and
+                whatever was committed after it, until the next one that waits, or `flush`.
         """
         connection = self.read()
         if connection.in_transaction:
             raise RuntimeError("a transaction is already open in this thread; pass its connection")
-        with _turn(self.path, self.busy_timeout_s):
+        with (
+            _turn(self.path, self.busy_timeout_s),
+            nullcontext() if wait_for_disk else _swift(connection),
+        ):
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -123,6 +136,12 @@ class Store:
             except BaseException:
                 _roll_back(connection)
                 raise
+
+    def flush(self) -> None:
+        """Force every commit so far to the disk; nobody who writes meanwhile waits for it."""
+        # SQLite's locks lie on other files: they would be gone with this one's descriptor.
+        with suppress(FileNotFoundError):  # no log: all of it is in the database
+            sync_file(self.path.with_name(f"{self.path.name}-wal"))
 
     def close(self) -> None:
         """Close this thread's connection; the next use opens another."""
@@ -157,9 +176,23 @@ def _connect(path: Path, busy_timeout_s: float, *, create: bool = False) -> sqli
         check_same_thread=False,
     )
     connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA synchronous = FULL")
+    _set(connection, _SAFE)
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
+
+
+@contextmanager
+def _swift(connection: sqlite3.Connection) -> Iterator[None]:
+    _set(connection, _SWIFT)
+    try:
+        yield
+    finally:
+        _set(connection, _SAFE)
+
+
+def _set(connection: sqlite3.Connection, pragmas: tuple[str, ...]) -> None:
+    for pragma in pragmas:
+        connection.execute(pragma)
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection, path: Path) -> None:

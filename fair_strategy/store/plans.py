@@ -26,7 +26,6 @@ from fair_strategy.store.leases import (  # noqa: F401 - found here by callers
     held_by,
     lease_of,
     leases,
-    likely_next,
     models_in_use,
     random_draws,
     release,
@@ -123,7 +122,7 @@ def add_plan(
         record.note,
         digest,
     )
-    with store.transaction() as connection:
+    with store.transaction(wait_for_disk=False) as connection:
         # Plans over one pool share its snapshot.
         connection.execute("INSERT OR IGNORE INTO plan_inputs VALUES (?, ?)", (digest, inputs))
         plan_id = _insert_plan(connection, columns)
@@ -131,7 +130,7 @@ def add_plan(
         if len(plan_rows) <= _ROWS_AT_ONCE:
             _finish(connection, plan_id, record.strategy)
     for start in range(_ROWS_AT_ONCE, len(plan_rows), _ROWS_AT_ONCE):
-        with store.transaction() as connection:
+        with store.transaction(wait_for_disk=False) as connection:
             _insert_rows(connection, plan_id, plan_rows[start : start + _ROWS_AT_ONCE])
             if start + _ROWS_AT_ONCE >= len(plan_rows):
                 _finish(connection, plan_id, record.strategy)
@@ -189,7 +188,7 @@ def _prune(store: Store, strategy: str, keep: int) -> None:
 
 def _deleted(store: Store, plan_id: int) -> bool:
     """Delete some rows of a plan; with the last of them, the plan: whether it is gone."""
-    with store.transaction() as connection:
+    with store.transaction(wait_for_disk=False) as connection:
         rows = connection.execute(
             """DELETE FROM plan_rows WHERE plan_id = :plan AND position IN (
                 SELECT position FROM plan_rows WHERE plan_id = :plan LIMIT :some)""",

@@ -16,7 +16,7 @@ def set_seen_model(store: Store, case_id: str, client_id: str, model: str) -> No
 
     Of a case from an audit slot this is a reveal too, by whatever way it was shown.
     """
-    with store.transaction() as connection:
+    with store.transaction(wait_for_disk=False) as connection:
         connection.execute(
             "INSERT OR REPLACE INTO seen_models VALUES (?, ?, ?)", (case_id, client_id, model)
         )

@@ -66,7 +66,7 @@ def add_score(store: Store, record: ScoreRecord, *, features: ArrayLike | None =
 def add_scores(store: Store, found: Iterable[tuple[ScoreRecord, ArrayLike | None]]) -> None:
     """`add_score` of each, all in one transaction: the disk is waited for once."""
     rows = [_values(record, features) for record, features in found]
-    with store.transaction() as connection:
+    with store.transaction(wait_for_disk=False) as connection:
         connection.executemany(
             """INSERT OR REPLACE INTO scores (case_id, fingerprint, model, settings_hash,
             entropies, volume_mm3, flags, created_at, features)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from importlib import metadata
 from pathlib import Path
@@ -102,6 +103,15 @@ def test_as_many_scans_under_a_model_that_was_published_meanwhile_are_other_work
         background._worker.code = 0
     background._look()
     assert Recorder.started == ["score", "score"]
+
+
+def test_what_was_handed_out_is_on_the_disk_some_seconds_later(monkeypatch, study, loop):
+    flushed = threading.Event()
+    monkeypatch.setattr(type(study.store), "flush", lambda store: flushed.set())
+    background, _ = loop
+    background.start()
+    assert flushed.wait(timeout=20)
+    background.stop()
 
 
 def looks_that_fail(monkeypatch, study, error):
