@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import Depends, Request
 from monailabel.config import settings
-from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.endpoints.user.auth import DEFAULT_USER, RBAC, User
 
 from fair_strategy.host.access import caller_of
 from fair_strategy.store.readings import CONSENSUS
@@ -48,16 +48,25 @@ class Authenticated(User):
     """A user whom the proxy has named."""
 
 
+async def _anybody(request: Request) -> User:
+    return _authenticated(request) or DEFAULT_USER
+
+
 def _allowed(role: str) -> Any:
+    if not settings.MONAI_LABEL_AUTH_ENABLE:
+        # MONAI Label's own are two more dependencies of each request, which find the same user.
+        return Depends(_anybody)
     stock = Depends(RBAC(role))
 
     async def user(request: Request, found: User = stock) -> User:
-        caller = caller_of(request.scope)
-        if caller is None:
-            return found
-        return Authenticated(username=caller.name, roles=[caller.role])
+        return _authenticated(request) or found
 
     return Depends(user)
+
+
+def _authenticated(request: Request) -> Authenticated | None:
+    caller = caller_of(request.scope)
+    return caller and Authenticated(username=caller.name, roles=[caller.role])
 
 
 MAY_READ = _allowed(settings.MONAI_LABEL_AUTH_ROLE_USER)
