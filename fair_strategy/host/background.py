@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 5.0
 BUSY_S = 0.5
+ANSWER_S = 0.2
 RETRY_S = 300.0
 """Work that failed, or that a run left exactly as it was, is tried again so long after it ended."""
 LOG_NAME = "worker.log"
@@ -118,7 +119,9 @@ class Background:
                     self._say_once(told)
                 else:
                     log.exception("background: a look for work failed; trying again")
-            self._wake.wait(BUSY_S if self._worker else IDLE_S)
+            if self._wake.wait(BUSY_S if self._worker else IDLE_S):
+                # Whoever woke it is answered first; what comes meanwhile is the same look.
+                self._ending.wait(ANSWER_S)
             self._wake.clear()
 
     def _look(self) -> None:

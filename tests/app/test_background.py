@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 
 from fair_strategy.data.cohort import CohortError, load_cohort
 from fair_strategy.host import worker
-from fair_strategy.host.background import RETRY_S, Background, Worker, due
+from fair_strategy.host.background import ANSWER_S, RETRY_S, Background, Worker, due
 from fair_strategy.host.sentences import sentence
 from fair_strategy.host.versions import VersionsError, check_versions
 from fair_strategy.host.watcher import Watcher
@@ -112,6 +113,27 @@ def test_what_was_handed_out_is_on_the_disk_some_seconds_later(monkeypatch, stud
     background.start()
     assert flushed.wait(timeout=20)
     background.stop()
+
+
+def test_submissions_in_a_row_are_answered_before_one_look_for_all_of_them(monkeypatch, study):
+    monkeypatch.setattr("fair_strategy.host.background.IDLE_S", 60.0)
+    looks = queue.Queue()
+
+    def pending(_):
+        looks.put(time.monotonic())
+        return IDLE
+
+    background = Background(study, Watcher(study.images_dir, lambda: None), pending=pending)
+    background.start()
+    looks.get(timeout=20)
+    began = time.monotonic()
+    for _ in range(5):
+        background.wake()
+        time.sleep(0.01)
+    assert looks.get(timeout=20) - began >= ANSWER_S
+    time.sleep(2 * ANSWER_S)
+    background.stop()
+    assert looks.empty()
 
 
 def looks_that_fail(monkeypatch, study, error):
