@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import nibabel
 import nrrd
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
@@ -53,15 +54,15 @@ def read(path: Path) -> tuple[NDArray[Any], Affine]:
     content = path.read_bytes()
     if content.startswith(_GZIP):
         content = _gunzip(content)
-    header = _nifti_header(content[:_NIFTI_HEADER_BYTES])
+    header = _nifti_header(content)
     _check_size(header.get_data_shape(), header.get_data_dtype(), room=len(content))
-    image_class = nibabel.Nifti2Image if _is_nifti2(header) else nibabel.Nifti1Image
-    image = image_class.from_bytes(content)
-    _check_scalar(image.get_data_dtype())
+    voxels = ArrayProxy(io.BytesIO(content), header, mmap=False)
+    header.get_best_affine()  # nibabel refuses a quaternion longer than 1 here
+    _check_scalar(voxels.dtype)
     affine = _nifti_affine(header)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
         # Without the type, nibabel scales in float64: twice the memory and time.
-        return np.asarray(image.dataobj, dtype=np.float32), affine
+        return np.asarray(voxels, dtype=np.float32), affine
 
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
@@ -71,9 +72,11 @@ def read_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
         shape, affine = _nrrd_grid(header)
         return shape, affine
     with path.open("rb") as handle:
-        packed = handle.read(2) == _GZIP
-    with gzip.open(path, "rb") if packed else path.open("rb") as handle:
-        nifti = _nifti_header(handle.read(_NIFTI_HEADER_BYTES))
+        start = handle.read(_NIFTI_HEADER_BYTES)
+    if start.startswith(_GZIP):
+        with gzip.open(path, "rb") as handle:
+            start = handle.read(_NIFTI_HEADER_BYTES)
+    nifti = _nifti_header(start)
     return tuple(int(size) for size in nifti.get_data_shape()), _nifti_affine(nifti)
 
 
@@ -81,9 +84,7 @@ def encode(path: Path, array: NDArray[Any], affine: Affine) -> bytes:
     """The bytes of a file of the format that the name asks for; the same input, the same bytes."""
     if path.name.endswith(".nrrd"):
         return _encode_nrrd(array, affine)
-    image = nibabel.Nifti1Image(array, affine)
-    image.header.set_xyzt_units("mm")
-    content: bytes = image.to_bytes()
+    content = _encode_nifti(array, affine)
     if path.name.endswith(".nii.gz"):
         return gzip.compress(content, compresslevel=6, mtime=0)
     if path.name.endswith(".nii"):
@@ -136,14 +137,14 @@ def _check_size(shape: Any, dtype: np.dtype[Any], *, room: int | None = None) ->
 
 
 def _nifti_header(start: bytes) -> Any:
+    """The header at the start of a file, checked, without what extends it.
+
+    Nothing here needs the extensions, and those of a NIfTI-1 file may reach beyond `start`.
+    """
     for header_class in (nibabel.Nifti1Header, nibabel.Nifti2Header):
         if header_class.may_contain_header(start):
-            return header_class.from_fileobj(io.BytesIO(start))
+            return header_class(start[: header_class.sizeof_hdr])
     raise VolumeError("this is not a NIfTI file")
-
-
-def _is_nifti2(header: Any) -> bool:
-    return isinstance(header, nibabel.Nifti2Header)
 
 
 def _nifti_affine(header: Any) -> Affine:
@@ -250,6 +251,21 @@ def _encode_nrrd(array: NDArray[Any], affine: Affine) -> bytes:
     head, blank, voxels = buffer.getvalue().partition(b"\n\n")
     lines = [line for line in head.split(b"\n") if not line.startswith(b"#")]  # pynrrd dates it
     return b"\n".join(lines) + blank + voxels
+
+
+def _encode_nifti(array: NDArray[Any], affine: Affine) -> bytes:
+    """As nibabel.Nifti1Image writes it, which makes and checks several headers on the way."""
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(array.shape)
+    header.set_slope_inter(1.0, 0.0)
+    header.set_sform(affine, code="aligned")
+    header.set_qform(affine, code="unknown")
+    header.set_xyzt_units("mm")
+    file = io.BytesIO()
+    header.write_to(file)
+    file.write(array.astype(header.get_data_dtype(), copy=False).tobytes(order="F"))
+    return file.getvalue()
 
 
 def _check_scalar(dtype: np.dtype[Any]) -> None:

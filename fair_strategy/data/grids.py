@@ -51,7 +51,7 @@ def checked_affine(affine: NDArray[np.floating], *, name: str) -> Affine:
             of a voxel is less than a thousandth of the product of its sides).
     """
     matrix = np.array(affine, dtype=np.float64)
-    if matrix.shape != (4, 4) or not np.array_equal(matrix[3], (0, 0, 0, 1)):
+    if matrix.shape != (4, 4) or matrix[3].tolist() != [0, 0, 0, 1]:
         raise VolumeError(f"{name}: the affine must be 4 x 4 with last row 0 0 0 1, got {matrix}")
     sides = np.linalg.norm(matrix[:3, :3], axis=0)
     if not np.isfinite(matrix).all() or not sides.all():
@@ -140,6 +140,8 @@ def match_grid(
     """
     target = checked_affine(affine, name="image")
     source = checked_affine(mask_affine, name="mask")
+    if mask.ndim == 3 and mask.shape == tuple(shape) and np.array_equal(source, target):
+        return np.ascontiguousarray(mask)  # the usual case
     matrix = (np.linalg.inv(target) @ source)[:3, :3]
     axes = np.abs(matrix).argmax(axis=1)  # for each wanted axis the mask's axis
     if mask.ndim != 3 or sorted(axes) != [0, 1, 2]:

@@ -66,7 +66,7 @@ def _allowed(role: str) -> Any:
 
 def _authenticated(request: Request) -> Authenticated | None:
     caller = caller_of(request.scope)
-    return caller and Authenticated(username=caller.name, roles=[caller.role])
+    return Authenticated(username=caller.name, roles=[caller.role]) if caller else None
 
 
 MAY_READ = _allowed(settings.MONAI_LABEL_AUTH_ROLE_USER)

@@ -9,10 +9,11 @@ import shutil
 import threading
 import time
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,17 +32,14 @@ PeakTuple = tuple[tuple[float, float, float], float]
 
 
 @dataclass(frozen=True, eq=False)
-class StoredPrediction:
-    """One model's answer for one scan, cropped to a box in the scan's own grid.
+class PredictedMask:
+    """What one model marked in one scan, cropped to a box in the scan's own grid.
 
     Attributes:
         shape: of the whole scan, (I, J, K).
         affine: (4, 4), voxel to RAS mm.
         box: (3, 2) ints, first and one past the last voxel along each axis.
-        mask: bool, of the box's shape. entropy: float16, of the box's shape, in nats.
-        peaks: of the uncertainty, highest first: ((x, y, z) in RAS mm, value in nats).
-        flags: names of what is implausible. route: how the structure was found.
-        trust: of the localisation, in [0, 1].
+        mask: bool, of the box's shape.
         fingerprint: of the file that was predicted.
     """
 
@@ -51,12 +49,28 @@ class StoredPrediction:
     affine: NDArray[np.float64]
     box: NDArray[np.int64]
     mask: NDArray[np.bool_]
+    fingerprint: str
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPrediction(PredictedMask):
+    """One model's whole answer for one scan: what it marked, and how sure it is.
+
+    Attributes:
+        entropy: float16, of the box's shape, in nats.
+        peaks: of the uncertainty, highest first: ((x, y, z) in RAS mm, value in nats).
+        flags: names of what is implausible. route: how the structure was found.
+        trust: of the localisation, in [0, 1].
+    """
+
     entropy: NDArray[np.float16]
     peaks: tuple[PeakTuple, ...]
     flags: tuple[str, ...]
     route: str
     trust: float
-    fingerprint: str
+
+
+Decoded = TypeVar("Decoded", bound=PredictedMask)
 
 
 def write_prediction(state_dir: Path, record: StoredPrediction) -> Path:
@@ -145,15 +159,35 @@ def read_prediction(
     Raises:
         ValueError: if case_id or model is no safe file name.
     """
-    path = _path(state_dir, model, case_id)
+    return _read(_path(state_dir, model, case_id), model, case_id, fingerprint, _decode)
+
+
+def read_predicted_mask(
+    state_dir: Path, model: str, case_id: str, fingerprint: str
+) -> PredictedMask | None:
+    """What `read_prediction` returns, or None as there, without the time for what is not the mask.
+
+    The other arrays are not looked at: where only they are damaged, the mask is returned, and the
+    file is left to `read_prediction`.
+
+    Raises:
+        ValueError: if case_id or model is no safe file name.
+    """
+    return _read(_path(state_dir, model, case_id), model, case_id, fingerprint, _decode_mask)
+
+
+def _read(
+    path: Path, model: str, case_id: str, fingerprint: str, decode: Callable[["_Members"], Decoded]
+) -> Decoded | None:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
     try:
-        record = _decode(content)
-        if (record.model, record.case_id) != (model, case_id):
-            raise ValueError(f"it is of case {record.case_id!r} and model {record.model!r}")
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            record = decode(_Members(archive))
+        _check_identity(record, model, case_id, end=content[-_ENDING:])
+        _check_geometry(record)
     except Exception as error:  # each layer of a damaged zip raises its own kind
         log.warning("prediction %s is corrupt (%s) and was removed", path, error)
         path.unlink(missing_ok=True)
@@ -161,7 +195,7 @@ def read_prediction(
     return record if record.fingerprint == fingerprint else None
 
 
-def full_mask(record: StoredPrediction) -> NDArray[np.uint8]:
+def full_mask(record: PredictedMask) -> NDArray[np.uint8]:
     """The mask in the scan's whole grid, (I, J, K): 1 inside, 0 elsewhere."""
     whole = np.zeros(record.shape, dtype=np.uint8)
     whole[_slices(record)] = record.mask
@@ -175,7 +209,7 @@ def full_entropy(record: StoredPrediction) -> NDArray[np.float32]:
     return whole
 
 
-def voxels_apart(record: StoredPrediction, mask: NDArray[np.uint8]) -> int:
+def voxels_apart(record: PredictedMask, mask: NDArray[np.uint8]) -> int:
     """How many voxels of `mask` (of the whole scan's shape, 0 and 1) differ from the prediction."""
     inside = mask[_slices(record)]
     outside = int(np.count_nonzero(mask)) - int(np.count_nonzero(inside))
@@ -208,15 +242,23 @@ def _path(state_dir: Path, model: str, case_id: str) -> Path:
                 f"{what} {name!r} is no safe file name: letters, digits, '_', '-' and '.', no "
                 "leading dot, no '..', at most 128"
             )
-    return Path(state_dir) / FOLDER / model / f"{case_id}.npz"
+    return Path(state_dir, FOLDER, model, f"{case_id}.npz")
 
 
-def _slices(record: StoredPrediction) -> tuple[slice, slice, slice]:
+def _slices(record: PredictedMask) -> tuple[slice, slice, slice]:
     (i0, i1), (j0, j1), (k0, k1) = record.box.tolist()
     return slice(i0, i1), slice(j0, j1), slice(k0, k1)
 
 
-def _check_geometry(record: StoredPrediction) -> None:
+def _check_identity(record: PredictedMask, model: str, case_id: str, *, end: bytes) -> None:
+    told = _comment(end)
+    if told and told != _key(record.model, record.case_id, record.fingerprint):
+        raise ValueError("its end is torn")
+    if (record.model, record.case_id) != (model, case_id):
+        raise ValueError(f"it is of case {record.case_id!r} and model {record.model!r}")
+
+
+def _check_geometry(record: PredictedMask) -> None:
     box = record.box
     if len(record.shape) != 3 or record.affine.shape != (4, 4) or box.shape != (3, 2):
         raise ValueError(f"prediction of {record.case_id}: shape, affine or box is malformed")
@@ -225,11 +267,12 @@ def _check_geometry(record: StoredPrediction) -> None:
             f"prediction of {record.case_id}: box {box.tolist()} leaves {record.shape}"
         )
     size = tuple((box[:, 1] - box[:, 0]).tolist())
-    if record.mask.shape != size or record.entropy.shape != size:
-        raise ValueError(
-            f"prediction of {record.case_id}: box of {size}, mask of {record.mask.shape}, "
-            f"entropy of {record.entropy.shape}"
-        )
+    shapes = {"mask": record.mask.shape}
+    if isinstance(record, StoredPrediction):
+        shapes["entropy"] = record.entropy.shape
+    if any(shape != size for shape in shapes.values()):
+        told = ", ".join(f"{name} of {shape}" for name, shape in shapes.items())
+        raise ValueError(f"prediction of {record.case_id}: box of {size}, {told}")
 
 
 def _to_arrays(record: StoredPrediction) -> dict[str, NDArray[Any]]:
@@ -252,30 +295,45 @@ def _to_arrays(record: StoredPrediction) -> dict[str, NDArray[Any]]:
     }
 
 
-def _decode(content: bytes) -> StoredPrediction:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        record = _from_arrays(arrays)
-    told = _comment(content[-_ENDING:])
-    if told and told != _key(record.model, record.case_id, record.fingerprint):
-        raise ValueError("its end is torn")
-    _check_geometry(record)
-    return record
+class _Members:
+    """The arrays of an .npz file by name, each read when it is asked for.
+
+    In one piece, so that its checksum is compared always. NumPy's own NpzFile opens each twice.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        member = io.BytesIO(self._archive.read(f"{name}.npy"))
+        array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+        return array
+
+    @cached_property
+    def text(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(str(self["text"]))
+        return found
 
 
-def _from_arrays(arrays: "np.lib.npyio.NpzFile") -> StoredPrediction:
-    text = json.loads(str(arrays["text"]))
-    i, j, k = arrays["shape"].tolist()
-    return StoredPrediction(
-        case_id=text["case_id"],
-        model=text["model"],
+def _decode_mask(members: _Members) -> PredictedMask:
+    i, j, k = members["shape"].tolist()
+    return PredictedMask(
+        case_id=members.text["case_id"],
+        model=members.text["model"],
         shape=(i, j, k),
-        affine=arrays["affine"],
-        box=arrays["box"],
-        mask=arrays["mask"],
-        entropy=arrays["entropy"],
-        peaks=tuple(((x, y, z), value) for x, y, z, value in arrays["peaks"].tolist()),
-        flags=tuple(text["flags"]),
-        route=text["route"],
-        trust=float(arrays["trust"]),
-        fingerprint=text["fingerprint"],
+        affine=members["affine"],
+        box=members["box"],
+        mask=members["mask"],
+        fingerprint=members.text["fingerprint"],
+    )
+
+
+def _decode(members: _Members) -> StoredPrediction:
+    return StoredPrediction(
+        **vars(_decode_mask(members)),
+        entropy=members["entropy"],
+        peaks=tuple(((x, y, z), value) for x, y, z, value in members["peaks"].tolist()),
+        flags=tuple(members.text["flags"]),
+        route=members.text["route"],
+        trust=float(members["trust"]),
     )

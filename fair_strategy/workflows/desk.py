@@ -15,12 +15,12 @@ from fair_strategy.acquisition.strategies import NEEDS_SCORES
 from fair_strategy.data.cohort import CohortError
 from fair_strategy.data.grids import spacing_mm
 from fair_strategy.store import cases, plans, predictions, readings, scores
-from fair_strategy.store.cases import LabelRecord
+from fair_strategy.store.cases import CaseRecord, LabelRecord
 from fair_strategy.store.encoding import number_or_null
 from fair_strategy.store.plans import Taken
 from fair_strategy.workflows.double_reading import due_cases, is_read_by_several, settle
 from fair_strategy.workflows.drafts import discard_draft
-from fair_strategy.workflows.intake import checked_mask, place_of_mask, store_mask
+from fair_strategy.workflows.intake import mask_of_scan, place_of_mask, store_mask
 from fair_strategy.workflows.late_plans import plan_if_missing
 from fair_strategy.workflows.planning import ALWAYS_MADE, plan_is_stale, refusal
 from fair_strategy.workflows.replacing import replacing
@@ -120,9 +120,10 @@ def submit(
     """
     several = tag == cases.FINAL and is_read_by_several(study, case_id)
     tag = _tag_to_write(tag, client_id, several=several)
-    mask = checked_mask(study, case_id, mask_path)
+    scan = cases.case(study.store, case_id)
+    mask = mask_of_scan(study, scan, mask_path)
     seen = plans.holder_saw(study.store, case_id, client_id)
-    edited = _edited_mm3(study, case_id, mask.array, seen)
+    edited = _edited_mm3(study, scan, mask.array, seen)
     with replacing(study, place_of_mask(study, case_id, tag)):
         path, digest = store_mask(study, case_id, mask, tag=tag)
         record = LabelRecord(
@@ -213,12 +214,11 @@ def _is_shared(client_id: str) -> bool:
 
 
 def _edited_mm3(
-    study: Study, case_id: str, mask: NDArray[np.uint8], seen: str | None
+    study: Study, scan: CaseRecord, mask: NDArray[np.uint8], seen: str | None
 ) -> float | None:
     if seen is None:
         return None
-    fingerprint = cases.case(study.store, case_id).fingerprint
-    stored = predictions.read_prediction(study.state_dir, seen, case_id, fingerprint)
+    stored = predictions.read_predicted_mask(study.state_dir, seen, scan.case_id, scan.fingerprint)
     if stored is None or stored.shape != mask.shape:
         return None
     return predictions.voxels_apart(stored, mask) * float(np.prod(spacing_mm(stored.affine)))

@@ -16,7 +16,7 @@ from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.grids import VolumeError, match_grid
 from fair_strategy.data.volumes import Mask, read_grid, read_mask, replace_file, write_mask
 from fair_strategy.store import cases, scores
-from fair_strategy.store.cases import Changes, LabelRecord, Split
+from fair_strategy.store.cases import CaseRecord, Changes, LabelRecord, Split
 from fair_strategy.store.database import Store
 from fair_strategy.store.readings import CONSENSUS
 from fair_strategy.store.settings import get_value, set_value
@@ -96,9 +96,15 @@ def checked_mask(study: Study, case_id: str, path: Path, *, label_value: int | N
         UnknownCaseError: for an unknown case.
         VolumeError: if the file cannot be read, has another grid or more than one label value.
     """
-    record = cases.case(study.store, case_id)
+    return mask_of_scan(study, cases.case(study.store, case_id), path, label_value=label_value)
+
+
+def mask_of_scan(
+    study: Study, scan: CaseRecord, path: Path, *, label_value: int | None = None
+) -> Mask:
+    """`checked_mask` for a scan whose record is at hand."""
     mask = read_mask(path, label_value=label_value)
-    shape, affine = read_grid(image_path(study, record))
+    shape, affine = read_grid(image_path(study, scan))
     return Mask(match_grid(mask.array, mask.affine, shape, affine), affine)
 
 

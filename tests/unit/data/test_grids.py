@@ -129,6 +129,23 @@ def test_match_grid_bears_the_rounding_of_a_float32_header() -> None:
     np.testing.assert_array_equal(back, image)
 
 
+@pytest.mark.parametrize("code", CODES)
+def test_a_mask_on_the_images_very_grid_is_what_a_hair_beside_it_makes(code: str) -> None:
+    # The first is answered at once, the second by way of axes and corners.
+    image, affine = np.asfortranarray(numbered()), affine_of(code, 20.0)
+    for own in (affine, moved(affine, 1e-9)):
+        back = match_grid(image, own, image.shape, affine)
+        np.testing.assert_array_equal(back, image)
+        assert back.dtype == image.dtype
+        assert back.flags.c_contiguous
+
+
+@pytest.mark.parametrize("own", [np.eye(4), np.diag([0.0, 1.0, 1.0, 1.0])])
+def test_equal_grids_that_are_none_of_a_volume_are_refused(own: NDArray[np.float64]) -> None:
+    with pytest.raises(VolumeError, match="not usable" if own[0, 0] == 0 else "not on the image"):
+        match_grid(np.ones((2, 2)), own, (2, 2), own)
+
+
 def moved(affine: NDArray[np.float64], x_mm: float) -> NDArray[np.float64]:
     return affine + np.array([[0, 0, 0, x_mm], [0] * 4, [0] * 4, [0] * 4])
 
@@ -189,6 +206,7 @@ def test_spacing_is_the_length_of_the_columns() -> None:
     [
         (np.eye(3), "must be 4 x 4"),
         (np.ones((4, 4)), "last row"),
+        (np.diag([1.0, 1.0, 1.0, np.nan]), "last row"),
         (np.diag([1.0, 0.0, 1.0, 1.0]), "voxel sides"),
         (np.diag([1.0, np.nan, 1.0, 1.0]), "not usable"),
         (np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), "singular"),

@@ -12,11 +12,13 @@ import pytest
 
 from fair_strategy.store import predictions
 from fair_strategy.store.predictions import (
+    PredictedMask,
     StoredPrediction,
     full_entropy,
     full_mask,
     has_prediction,
     prune,
+    read_predicted_mask,
     read_prediction,
     voxels_apart,
     write_prediction,
@@ -47,17 +49,62 @@ def read(state_dir: Path, **changes: str) -> StoredPrediction | None:
     return read_prediction(state_dir, **names | changes)
 
 
-def test_a_prediction_comes_back_as_it_was_written(tmp_path):
+def read_mask(state_dir: Path, **changes: str) -> PredictedMask | None:
+    names = {"model": "a" * 64, "case_id": "sub-01_T1w", "fingerprint": "10-1"}
+    return read_predicted_mask(state_dir, **names | changes)
+
+
+READERS = pytest.mark.parametrize("read", [read, read_mask])
+
+
+def rewritten(path: Path, **changes: np.ndarray | None) -> Path:
+    """The file with other arrays, or (None) without them; all checksums are right."""
+    with np.load(path) as packed:
+        arrays = dict(packed) | changes
+    kept = {name: array for name, array in arrays.items() if array is not None}
+    path.write_bytes(predictions.pack(kept))
+    return path
+
+
+@pytest.mark.parametrize(("read", "kind"), [(read, StoredPrediction), (read_mask, PredictedMask)])
+def test_a_prediction_comes_back_as_it_was_written(tmp_path, read, kind):
     record = prediction()
     write_prediction(tmp_path, record)
     found = read(tmp_path)
-    for field in fields(StoredPrediction):
+    assert type(found) is kind
+    for field in fields(kind):
         value, wanted = getattr(found, field.name), getattr(record, field.name)
         if isinstance(wanted, np.ndarray):
             assert value.dtype == wanted.dtype
             np.testing.assert_array_equal(value, wanted)
         else:
             assert value == wanted
+
+
+def test_of_a_mask_and_its_prediction_as_much_is_apart(tmp_path, rng):
+    write_prediction(tmp_path, prediction())
+    mask = (rng.random((9, 8, 7)) < 0.3).astype(np.uint8)
+    assert voxels_apart(read_mask(tmp_path), mask) == voxels_apart(read(tmp_path), mask)
+    np.testing.assert_array_equal(full_mask(read_mask(tmp_path)), full_mask(prediction()))
+
+
+@pytest.mark.parametrize("name", ["text", "shape", "affine", "box", "mask"])
+@pytest.mark.parametrize("array", [None, np.zeros(2)], ids=["missing", "of another shape"])
+@READERS
+def test_a_file_without_what_tells_of_the_mask_is_removed(tmp_path, caplog, read, name, array):
+    path = rewritten(write_prediction(tmp_path, prediction()), **{name: array})
+    assert read(tmp_path) is None
+    assert "corrupt" in caplog.text
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("array", [None, np.zeros((3, 4, 4), np.float16)])
+def test_entropies_that_are_damaged_cost_the_prediction_and_not_the_mask(tmp_path, array):
+    path = rewritten(write_prediction(tmp_path, prediction()), entropy=array)
+    np.testing.assert_array_equal(read_mask(tmp_path).mask, prediction().mask)
+    assert path.exists()
+    assert read(tmp_path) is None
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(
@@ -90,6 +137,7 @@ def test_predictions_of_the_releases_before_are_read(tmp_path):
         arrays = dict(packed)
     np.savez_compressed(path, **arrays)
     assert has_prediction(tmp_path, "a" * 64, "sub-01_T1w", "10-1")
+    np.testing.assert_array_equal(read_mask(tmp_path).mask, record.mask)
     np.testing.assert_array_equal(read(tmp_path).entropy, record.entropy)
 
 
@@ -130,7 +178,8 @@ def test_voxels_apart_are_those_of_the_whole_grid_inside_the_box_and_outside(rng
     assert voxels_apart(record, empty) == np.count_nonzero(record.mask)
 
 
-def test_a_prediction_of_a_file_replaced_since_is_not_served(tmp_path):
+@READERS
+def test_a_prediction_of_a_file_replaced_since_is_not_served(tmp_path, read):
     write_prediction(tmp_path, prediction())
     assert read(tmp_path, fingerprint="10-2") is None
     assert read(tmp_path) is not None
@@ -139,14 +188,16 @@ def test_a_prediction_of_a_file_replaced_since_is_not_served(tmp_path):
     assert read(tmp_path, fingerprint="10-2") is not None
 
 
-def test_a_prediction_of_another_case_or_model_is_not_served(tmp_path):
+@READERS
+def test_a_prediction_of_another_case_or_model_is_not_served(tmp_path, read):
     write_prediction(tmp_path, prediction())
     assert read(tmp_path, case_id="sub-02_T1w") is None
     assert read(tmp_path, model="b" * 64) is None
 
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5, -1])
-def test_a_truncated_file_is_removed_with_a_warning(tmp_path, caplog, kept):
+@READERS
+def test_a_truncated_file_is_removed_with_a_warning(tmp_path, caplog, kept, read):
     path = write_prediction(tmp_path, prediction())
     size = path.stat().st_size
     os.truncate(path, int(kept * size) if isinstance(kept, float) else kept % size)
@@ -170,11 +221,16 @@ def test_flipped_bytes_never_give_a_wrong_prediction(tmp_path, rng):
         with warnings.catch_warnings():
             # zipfile and NumPy warn about some of the damage before they refuse it.
             warnings.simplefilter("ignore")
+            marked = read_mask(tmp_path)
+            path.write_bytes(spoilt)
             found = read(tmp_path)
+        for record in filter(None, (marked, found)):
+            np.testing.assert_array_equal(record.mask, prediction().mask)
+            np.testing.assert_array_equal(record.box, prediction().box)
+            np.testing.assert_array_equal(record.affine, prediction().affine)
         if found is not None:
-            np.testing.assert_array_equal(found.mask, prediction().mask)
+            assert marked is not None
             np.testing.assert_array_equal(found.entropy, prediction().entropy)
-            np.testing.assert_array_equal(found.affine, prediction().affine)
 
 
 class Bomb:
@@ -182,7 +238,8 @@ class Bomb:
         return os.mkdir, ("exploded",)
 
 
-def test_a_pickle_in_the_place_of_a_prediction_is_not_executed(tmp_path, monkeypatch):
+@READERS
+def test_a_pickle_in_the_place_of_a_prediction_is_not_executed(tmp_path, monkeypatch, read):
     monkeypatch.chdir(tmp_path)
     path = write_prediction(tmp_path, prediction())
     np.savez(path, text=np.array([Bomb()], dtype=object))
@@ -193,7 +250,8 @@ def test_a_pickle_in_the_place_of_a_prediction_is_not_executed(tmp_path, monkeyp
     assert not (tmp_path / "exploded").exists()
 
 
-def test_a_file_moved_under_another_name_is_not_served_as_that_case(tmp_path, caplog):
+@READERS
+def test_a_file_moved_under_another_name_is_not_served_as_that_case(tmp_path, caplog, read):
     path = write_prediction(tmp_path, prediction())
     path.rename(path.with_name("sub-02_T1w.npz"))
     assert read(tmp_path, case_id="sub-02_T1w") is None
@@ -202,7 +260,8 @@ def test_a_file_moved_under_another_name_is_not_served_as_that_case(tmp_path, ca
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "a..b", "", "x" * 129, "a\0b", "a\n"])
 @pytest.mark.parametrize("which", ["model", "case_id"])
-def test_a_name_that_could_leave_the_folder_is_refused(tmp_path, which, name):
+@READERS
+def test_a_name_that_could_leave_the_folder_is_refused(tmp_path, which, name, read):
     with pytest.raises(ValueError, match=f"{which} .* is no safe file name"):
         read(tmp_path, **{which: name})
     with pytest.raises(ValueError, match=f"{which} .* is no safe file name"):
@@ -239,7 +298,8 @@ def test_a_write_that_fails_leaves_the_earlier_file_and_no_litter(tmp_path, monk
     assert read(tmp_path).trust == 0.875
 
 
-def test_an_unreadable_file_is_an_error_and_not_removed(tmp_path, monkeypatch):
+@READERS
+def test_an_unreadable_file_is_an_error_and_not_removed(tmp_path, monkeypatch, read):
     path = write_prediction(tmp_path, prediction())
 
     def refuse(*_: object, **__: object) -> None:

@@ -55,6 +55,20 @@ def test_who_saw_no_prediction_edited_none(study, tmp_path):
     assert (work(study).edited_mm3, work(study).seconds) == (None, None)
 
 
+@pytest.mark.parametrize("change", ["damaged", "of another file"])
+def test_a_prediction_that_cannot_be_compared_with_tells_of_no_edit(study, tmp_path, change):
+    case_id = take(study)
+    [path] = study.state_dir.glob(f"predictions/*/{case_id}.npz")
+    if change == "damaged":
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        with study.store.transaction() as connection:
+            connection.execute("UPDATE cases SET fingerprint = '1' WHERE case_id = ?", (case_id,))
+    submit_own(study, case_id, tmp_path)
+    assert work(study).edited_mm3 is None
+    assert path.exists() == (change != "damaged")
+
+
 # ---------------------------------------------------------------- hidden pre-segmentations
 
 
