@@ -98,7 +98,7 @@ def spare_collector() -> None:
     """Load torch and what needs it, and keep all that out of garbage collection.
 
     It stays until the process ends. To look through its half a million objects takes 0.3 s each
-    time, and the thousands of rows of a plan provoke that.
+    time, and the thousands of rows of the plans that end a scoring provoke that.
     """
     from fair_strategy.workflows import upkeep  # noqa: F401
 
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
             pacs_keep_gb=given.pacs_keep_gb,
             device=given.device,
         )
-        if given.verb in ("score", "plan"):
+        if given.verb == "score":  # planning and comparing load no torch
             spare_collector()
         done = work_of(given.verb)(study)
     except EXPECTED as error:

@@ -20,8 +20,8 @@ from fair_strategy.store.encoding import number_or_null
 from fair_strategy.store.plans import Taken
 from fair_strategy.workflows.double_reading import due_cases, is_read_by_several, settle
 from fair_strategy.workflows.drafts import discard_draft
-from fair_strategy.workflows.intake import mask_of_scan, place_of_mask, store_mask
 from fair_strategy.workflows.late_plans import plan_if_missing
+from fair_strategy.workflows.masks import mask_of_scan, place_of_mask, store_mask
 from fair_strategy.workflows.planning import ALWAYS_MADE, plan_is_stale, refusal
 from fair_strategy.workflows.replacing import replacing
 from fair_strategy.workflows.rounds import due

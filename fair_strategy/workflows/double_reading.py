@@ -23,7 +23,7 @@ from fair_strategy.store.labels import FINAL, LabelRecord
 from fair_strategy.store.readings import CONSENSUS, Agreement
 from fair_strategy.workflows.consensus import consensus
 from fair_strategy.workflows.exclusive import exclusive
-from fair_strategy.workflows.intake import place_of_mask, store_mask
+from fair_strategy.workflows.masks import place_of_mask, store_mask
 from fair_strategy.workflows.replacing import mask_digest, replacing
 from fair_strategy.workflows.study import Study
 

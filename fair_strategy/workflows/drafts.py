@@ -13,7 +13,7 @@ from pathlib import Path
 from fair_strategy.data.volumes import write_mask
 from fair_strategy.store import cases, plans
 from fair_strategy.store.readings import own_label
-from fair_strategy.workflows.intake import checked_mask
+from fair_strategy.workflows.masks import checked_mask
 from fair_strategy.workflows.study import Study, StudyError
 
 FOLDER = "drafts"

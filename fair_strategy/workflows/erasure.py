@@ -20,7 +20,7 @@ from fair_strategy.store.database import DATABASE_NAME, backup, hold
 from fair_strategy.store.erasure import erase_rows
 from fair_strategy.store.recovery import backups
 from fair_strategy.workflows import attempts
-from fair_strategy.workflows.intake import place_of_mask
+from fair_strategy.workflows.masks import place_of_mask
 from fair_strategy.workflows.rebuilding import rebuild
 from fair_strategy.workflows.replacing import BEFORE, KEPT
 from fair_strategy.workflows.sources import source_of

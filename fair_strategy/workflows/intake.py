@@ -13,17 +13,17 @@ from fair_strategy.data import bids
 from fair_strategy.data.bids import Scan
 from fair_strategy.data.cohort import Cohort, CohortError
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
-from fair_strategy.data.grids import VolumeError, match_grid
-from fair_strategy.data.volumes import Mask, read_grid, read_mask, replace_file, write_mask
+from fair_strategy.data.volumes import Mask, VolumeError
 from fair_strategy.store import cases, scores
-from fair_strategy.store.cases import CaseRecord, Changes, LabelRecord, Split
+from fair_strategy.store.cases import Changes, LabelRecord, Split
 from fair_strategy.store.database import Store
 from fair_strategy.store.readings import CONSENSUS
 from fair_strategy.store.settings import get_value, set_value
+from fair_strategy.workflows.masks import checked_mask, place_of_mask, store_mask
 from fair_strategy.workflows.models import publish_shipped
-from fair_strategy.workflows.replacing import mask_digest, replacing, settle
-from fair_strategy.workflows.sources import image_path, source_of
-from fair_strategy.workflows.study import Study, StudyError
+from fair_strategy.workflows.replacing import replacing, settle
+from fair_strategy.workflows.sources import source_of
+from fair_strategy.workflows.study import Study
 
 log = logging.getLogger(__name__)
 
@@ -87,41 +87,6 @@ def import_masks(study: Study, scans: Sequence[Scan]) -> dict[str, str]:
         set_value(study.store, _IMPORTED, json.dumps(sorted(done | fresh.keys() - failed.keys())))
         log.info("imported %d existing masks, %d failed", len(fresh) - len(failed), len(failed))
     return failed
-
-
-def checked_mask(study: Study, case_id: str, path: Path, *, label_value: int | None = None) -> Mask:
-    """The mask in a file, on its scan's own grid.
-
-    Raises:
-        UnknownCaseError: for an unknown case.
-        VolumeError: if the file cannot be read, has another grid or more than one label value.
-    """
-    return mask_of_scan(study, cases.case(study.store, case_id), path, label_value=label_value)
-
-
-def mask_of_scan(
-    study: Study, scan: CaseRecord, path: Path, *, label_value: int | None = None
-) -> Mask:
-    """`checked_mask` for a scan whose record is at hand."""
-    mask = read_mask(path, label_value=label_value)
-    shape, affine = read_grid(image_path(study, scan))
-    return Mask(match_grid(mask.array, mask.affine, shape, affine), affine)
-
-
-def store_mask(study: Study, case_id: str, mask: Mask, *, tag: str) -> tuple[Path, str]:
-    """Write a mask on its scan's own grid as BIDS derivative, by rename; path and digest.
-
-    Call it, and commit the mask's row, inside of `replacing`.
-    """
-    path = place_of_mask(study, case_id, tag)
-    _describe_derivatives(study.derivatives_root)
-    write_mask(path, mask.array, mask.affine)
-    return path, mask_digest(mask.array)
-
-
-def place_of_mask(study: Study, case_id: str, tag: str) -> Path:
-    """Where a scan's mask under a tag lies, or will lie."""
-    return study.derivatives_root / bids.mask_name(case_id, tag)
 
 
 def freeze_validation(study: Study) -> None:
@@ -247,20 +212,3 @@ def _nothing_found(study: Study) -> str:
         return "no T1-weighted scan found (sub-*/anat/*_T1w.nii.gz, or flat)"
     asked = ",".join("=".join(pair) for pair in study.settings.dicom_filter)
     return f"no series found; asked for --conf dicom_filter {asked}"
-
-
-def _describe_derivatives(root: Path) -> None:
-    description = root / "dataset_description.json"
-    if description.exists() and description.stat().st_size:
-        return
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        text = {
-            "Name": "Left caudate masks",
-            "BIDSVersion": "1.9.0",
-            "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "fair_caudate"}],
-        }
-        replace_file(description, (json.dumps(text, indent=2) + "\n").encode())
-    except OSError as error:
-        raise StudyError(f"{root}: cannot write masks there ({error.strerror})") from None

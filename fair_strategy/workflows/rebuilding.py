@@ -18,7 +18,7 @@ from fair_strategy.store.cases import CaseRecord, LabelRecord
 from fair_strategy.store.recovery import RESTORED
 from fair_strategy.store.salvage import salvage
 from fair_strategy.store.settings import get_value, set_value
-from fair_strategy.workflows.intake import checked_mask, place_of_mask
+from fair_strategy.workflows.masks import checked_mask, place_of_mask
 from fair_strategy.workflows.replacing import mask_digest, settle
 from fair_strategy.workflows.sources import source_of
 from fair_strategy.workflows.study import Study

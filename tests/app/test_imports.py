@@ -1,11 +1,14 @@
 """What the host needs, and needs not, to be imported."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from fair_strategy.host import worker
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,6 +46,15 @@ for module in pkgutil.walk_packages(fair_strategy.__path__, "fair_strategy."):
     imported = run(code, "torchvision").split()
     assert "fair_strategy.host.app" in imported
     assert "fair_strategy.host.routes.reader" in imported
+
+
+@pytest.mark.parametrize("verb", ["compare", "plan"])
+def test_a_worker_that_asks_no_network_does_not_load_what_networks_need(study, verb):
+    # To load it takes some six seconds of a core, after each submission.
+    arguments = worker.arguments_for(study, verb)
+    code = f"from fair_strategy.host import worker; worker.main({arguments!r})"
+    done = run(code, "torch", "monai")
+    assert json.loads(done.splitlines()[-1])
 
 
 @pytest.mark.parametrize("module", ["worker", "background", "watcher", "versions"])

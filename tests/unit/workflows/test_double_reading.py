@@ -16,7 +16,8 @@ from fair_strategy.workflows.desk import SHARED_CLIENT, next_case, pending_work,
 from fair_strategy.workflows.double_reading import due_cases, own_label_file, settle_all
 from fair_strategy.workflows.drafts import draft_info, save_draft
 from fair_strategy.workflows.erasure import erase_subject
-from fair_strategy.workflows.intake import IMPORTER, prepare, store_mask
+from fair_strategy.workflows.intake import IMPORTER, prepare
+from fair_strategy.workflows.masks import store_mask
 from fair_strategy.workflows.overview.agreement import agreement
 from fair_strategy.workflows.planning import make_plans
 from fair_strategy.workflows.replacing import replacing

@@ -15,7 +15,8 @@ from fair_strategy.store.recovery import backups
 from fair_strategy.store.scores import ModelRecord
 from fair_strategy.workflows.desk import submit
 from fair_strategy.workflows.erasure import BEGUN, erase_subject
-from fair_strategy.workflows.intake import place_of_mask, prepare
+from fair_strategy.workflows.intake import prepare
+from fair_strategy.workflows.masks import place_of_mask
 from fair_strategy.workflows.overview.counts import counts
 from fair_strategy.workflows.replacing import KEPT
 from fair_strategy.workflows.scoring import score_study

@@ -10,7 +10,8 @@ from fair_strategy.store.database import backup
 from fair_strategy.store.readings import CONSENSUS
 from fair_strategy.workflows.desk import next_case, submit
 from fair_strategy.workflows.double_reading import settle_all
-from fair_strategy.workflows.intake import place_of_mask, prepare
+from fair_strategy.workflows.intake import prepare
+from fair_strategy.workflows.masks import place_of_mask
 from fair_strategy.workflows.planning import make_plans
 from fair_strategy.workflows.rebuilding import FINDER, rebuild
 from fair_strategy.workflows.study import open_study

@@ -13,7 +13,8 @@ from fair_strategy.config import StudySettings
 from fair_strategy.data.volumes import read_mask, write_mask
 from fair_strategy.store import Store, cases
 from fair_strategy.workflows.desk import submit
-from fair_strategy.workflows.intake import place_of_mask, prepare
+from fair_strategy.workflows.intake import prepare
+from fair_strategy.workflows.masks import place_of_mask
 from fair_strategy.workflows.replacing import BEFORE, KEPT, mask_digest
 from fair_strategy.workflows.study import open_study
 from tests.helpers import AFFINE, blob, write_cohort, write_model
