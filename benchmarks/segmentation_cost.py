@@ -33,7 +33,7 @@ from fair_strategy.data.volumes import Volume, read_image, read_mask, write_imag
 from fair_strategy.learning.checkpoint import Model, load_model
 from fair_strategy.learning.inference import Prediction, half, predict
 from fair_strategy.metrics.overlap import dice
-from fair_strategy.store.predictions import pack
+from fair_strategy.store.prediction_format import pack
 from fair_strategy.workflows.assessment import assess
 from fair_strategy.workflows.threads import keep_numpy_to_one_thread
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fair_strategy.store import predictions
+from fair_strategy.store import prediction_format, predictions
 from fair_strategy.store.predictions import (
     PredictedMask,
     StoredPrediction,
@@ -62,7 +62,7 @@ def rewritten(path: Path, **changes: np.ndarray | None) -> Path:
     with np.load(path) as packed:
         arrays = dict(packed) | changes
     kept = {name: array for name, array in arrays.items() if array is not None}
-    path.write_bytes(predictions.pack(kept))
+    path.write_bytes(prediction_format.pack(kept))
     return path
 
 
