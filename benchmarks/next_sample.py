@@ -148,7 +148,7 @@ def calls_of(request: str, server: Server, strategy: str) -> list[Callable[[], o
     return [call] * IN_A_ROW
 
 
-def submits(server: Server, strategy: str, count: int = 3) -> list[Callable[[], object]]:
+def submits(server: Server, strategy: str, count: int = 10) -> list[Callable[[], object]]:
     """Calls that submit a tiny mask each, for scans handed out to readers of their own."""
     calls = []
     for number in range(count):
@@ -161,7 +161,7 @@ def submits(server: Server, strategy: str, count: int = 3) -> list[Callable[[], 
 def tiny_mask(number: int) -> bytes:
     """A file with one voxel set, another for each number."""
     array = np.zeros((SIDE, SIDE, SIDE), dtype=np.uint8)
-    array[number, 0, 0] = 1
+    array.flat[number] = 1
     content: bytes = nib.Nifti1Image(array, AFFINE).to_bytes()
     return content
 

@@ -4,7 +4,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from fair_strategy.store.errors import StoreError
@@ -108,7 +108,7 @@ class Store:
         if connection is not None:
             _inherited.append(connection)
         self._local.connection = _connect(self.path, self.busy_timeout_s)
-        self._local.pid = os.getpid()
+        self._local.pid, self._local.waits = os.getpid(), True
         return self._local.connection
 
     @contextmanager
@@ -125,10 +125,8 @@ class Store:
         connection = self.read()
         if connection.in_transaction:
             raise RuntimeError("a transaction is already open in this thread; pass its connection")
-        with (
-            _turn(self.path, self.busy_timeout_s),
-            nullcontext() if wait_for_disk else _swift(connection),
-        ):
+        with _turn(self.path, self.busy_timeout_s):
+            self._set_waiting(connection, wait_for_disk)
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -136,6 +134,12 @@ class Store:
             except BaseException:
                 _roll_back(connection)
                 raise
+
+    def _set_waiting(self, connection: sqlite3.Connection, wait_for_disk: bool) -> None:
+        if self._local.waits != wait_for_disk:
+            for pragma in _SAFE if wait_for_disk else _SWIFT:
+                connection.execute(pragma)
+            self._local.waits = wait_for_disk
 
     def flush(self) -> None:
         """Force every commit so far to the disk; nobody who writes meanwhile waits for it."""
@@ -176,23 +180,10 @@ def _connect(path: Path, busy_timeout_s: float, *, create: bool = False) -> sqli
         check_same_thread=False,
     )
     connection.row_factory = sqlite3.Row
-    _set(connection, _SAFE)
+    for pragma in _SAFE:
+        connection.execute(pragma)
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
-
-
-@contextmanager
-def _swift(connection: sqlite3.Connection) -> Iterator[None]:
-    _set(connection, _SWIFT)
-    try:
-        yield
-    finally:
-        _set(connection, _SAFE)
-
-
-def _set(connection: sqlite3.Connection, pragmas: tuple[str, ...]) -> None:
-    for pragma in pragmas:
-        connection.execute(pragma)
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection, path: Path) -> None:
