@@ -146,6 +146,22 @@ def test_a_read_only_image_is_drawn_without_a_warning():
     np.testing.assert_allclose(draw(array, own.affine, own)[0], array, atol=1e-6)
 
 
+@pytest.mark.parametrize("steps", [(0.5, 1.0, -0.8), (1.0, -0.8, 0.5), (-1.0, 0.5, 1.0)])
+def test_copied_flipped_and_interpolated_axes_agree_with_scipy_in_any_order(steps):
+    turned = np.eye(4)[[2, 0, 1, 3]]  # the image's axes in another order
+    target = Grid((12, 13, 11), turned @ np.diag([*steps, 1.0]))
+    target.affine[:3, 3] = np.where(target.affine[:3, :3].sum(1) < 0, 8.0, -2.0)
+    got = resample(image(), np.eye(4), target)[0].numpy()
+    expected = scipys(image()[0].numpy(), np.eye(4), target, mode="grid-constant")
+    np.testing.assert_allclose(got, expected, atol=1e-9)
+
+
+def test_at_every_second_position_of_half_steps_are_the_images_own_voxels_to_the_bit():
+    single = image().float()
+    target = Grid((15, 17, 13), np.diag([0.5, 0.5, 0.5, 1.0]))
+    assert torch.equal(resample(single, np.eye(4), target)[:, ::2, ::2, ::2], single)
+
+
 def test_outside_the_image_is_zero():
     far = window_grid(np.array([500.0, 0.0, 0.0]), (3, 3, 3), 1.0)
     assert not resample(image(), oblique(), far).any()
