@@ -16,6 +16,7 @@ import json
 import os
 import statistics
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -47,6 +48,8 @@ SIZES = [100, 1000, 5000, 20000]
 IN_A_ROW = 20
 TRIVIAL, INFO, NEXT, SUBMIT = "`GET /`", "`GET /info/`", "Next Sample", "Submit"
 UPLOAD = "Submit's upload, refused"
+# What a Submit gives the background to do is over at the next; a reader needs longer for a scan.
+PAUSES = {SUBMIT: 1.5}
 OURS, STOCK = "ours", "stock"
 STRATEGIES = {OURS: "weighted_entropy", STOCK: "random"}
 # A click gives back what this reader holds, with no pause: the pool is as large at the last click
@@ -117,8 +120,7 @@ def planned(root: Path, size: int) -> None:
 def measure(servers: dict[tuple[str, int], Server], rounds: int) -> dict[Key, Found]:
     """All requests to all servers, in turns; the first round does not count.
 
-    Submit comes last: it gives the background work to do, which would weigh on all the rest. What
-    is taken off it is measured under the same load.
+    Submit comes last: it gives the background work to do, which would weigh on all the rest.
     """
     found: dict[Key, Found] = defaultdict(lambda: Found([], []))
     for asked in ((TRIVIAL, INFO, NEXT), (UPLOAD, SUBMIT)):
@@ -127,12 +129,21 @@ def measure(servers: dict[tuple[str, int], Server], rounds: int) -> dict[Key, Fo
                 # A stock server takes a label under any tag.
                 for request in (one for one in asked if (kind, one) != (STOCK, UPLOAD)):
                     calls = calls_of(request, server, STRATEGIES[kind])
-                    cpu, taken = server.cpu_s(), [timed(call) for call in calls]
+                    cpu, taken = server.cpu_s(), in_a_row(calls, PAUSES.get(request, 0.0))
                     if turn:
                         into = found[Key(kind, request, size)]
                         into.taken.extend(taken)
                         into.cpu.append(1000 * (server.cpu_s() - cpu) / len(taken))
     return found
+
+
+def in_a_row(calls: list[Callable[[], object]], pause_s: float) -> list[float]:
+    """Milliseconds of each call; a pause follows each."""
+    taken = []
+    for call in calls:
+        taken.append(timed(call))
+        time.sleep(pause_s)
+    return taken
 
 
 def calls_of(request: str, server: Server, strategy: str) -> list[Callable[[], object]]:
@@ -148,7 +159,7 @@ def calls_of(request: str, server: Server, strategy: str) -> list[Callable[[], o
     return [call] * IN_A_ROW
 
 
-def submits(server: Server, strategy: str, count: int = 10) -> list[Callable[[], object]]:
+def submits(server: Server, strategy: str, count: int = 3) -> list[Callable[[], object]]:
     """Calls that submit a tiny mask each, for scans handed out to readers of their own."""
     calls = []
     for number in range(count):

@@ -239,7 +239,7 @@ def part_rows(parts: list[dict[str, Spent]]) -> list[list[str]]:
 
 
 def _least_row(one: Mapping[str, Spent], two: Mapping[str, Spent]) -> list[str]:
-    """What no scoring falls below whose CPU time is reading and passes, shared out over two cores.
+    """The least that these reads and passes alone take of two cores' time, were they shared out.
 
     The passes as two threads of one process compute them, and as two processes of one thread do.
     """

@@ -255,6 +255,8 @@ def _encode_nrrd(array: NDArray[Any], affine: Affine) -> bytes:
 
 def _encode_nifti(array: NDArray[Any], affine: Affine) -> bytes:
     """As nibabel.Nifti1Image writes it, which makes and checks several headers on the way."""
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        raise VolumeError(f"{array.dtype} is read by few programs; write smaller numbers")
     header = nibabel.Nifti1Header()
     header.set_data_dtype(array.dtype)
     header.set_data_shape(array.shape)

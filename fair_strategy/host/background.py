@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from fair_strategy.host.copies import Copies
+from fair_strategy.host.flushing import Flushing
 from fair_strategy.host.sentences import EXPECTED, sentence
 from fair_strategy.host.worker import arguments_for
 from fair_strategy.store.faults import storage_fault
@@ -84,10 +85,12 @@ class Background:
         self._copies = Copies(study)
         self._finished: str | None = None
         self._thread = threading.Thread(target=self._run, name="background", daemon=True)
+        self._flushing = Flushing(study.store)
 
     def start(self) -> None:
         """Start the loop; it ends with the process, and its worker with it."""
         atexit.register(self.stop)
+        self._flushing.start()
         self._thread.start()
 
     def wake(self) -> None:
@@ -103,12 +106,11 @@ class Background:
             self._thread.join(timeout=10)
         if self._worker is not None:
             self._worker.end()
+        self._flushing.stop()
 
     def _run(self) -> None:
         while not self._ending.is_set():
             try:
-                # What was handed out did not wait for the disk: some seconds later it is there.
-                self._study.store.flush()
                 self._look()
                 self._said = ""
             except EXPECTED as error:

@@ -23,9 +23,9 @@ from fair_strategy.store.statedir import (  # noqa: F401 - found here by callers
 
 SCHEMA_VERSION = len(MIGRATIONS)
 
-# Log pages of 4 KiB after which a commit also moves them into the database, and waits for that.
-_SAFE = ("PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 1000")
-_SWIFT = ("PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 10000")
+_FULL, _NORMAL = "PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"
+_LOG_PAGES = 10_000
+"""Whose commit finds so many pages of 4 KiB in the log moves them into the database, and waits."""
 
 # Connections that a forked child inherited: used or closed there, they could harm the parent's.
 _inherited: list[sqlite3.Connection] = []
@@ -137,15 +137,19 @@ class Store:
 
     def _set_waiting(self, connection: sqlite3.Connection, wait_for_disk: bool) -> None:
         if self._local.waits != wait_for_disk:
-            for pragma in _SAFE if wait_for_disk else _SWIFT:
-                connection.execute(pragma)
+            self._local.waits = None  # whatever interrupts this, the next one sets it again
+            connection.execute(_FULL if wait_for_disk else _NORMAL)
             self._local.waits = wait_for_disk
 
     def flush(self) -> None:
-        """Force every commit so far to the disk; nobody who writes meanwhile waits for it."""
+        """Force every commit so far to the disk, without SQLite's lock."""
         # SQLite's locks lie on other files: they would be gone with this one's descriptor.
         with suppress(FileNotFoundError):  # no log: all of it is in the database
             sync_file(self.path.with_name(f"{self.path.name}-wal"))
+
+    def empty_log(self) -> None:
+        """Move the log into the database, as far as nobody reads what was before; nobody waits."""
+        self.read().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def close(self) -> None:
         """Close this thread's connection; the next use opens another."""
@@ -180,8 +184,8 @@ def _connect(path: Path, busy_timeout_s: float, *, create: bool = False) -> sqli
         check_same_thread=False,
     )
     connection.row_factory = sqlite3.Row
-    for pragma in _SAFE:
-        connection.execute(pragma)
+    connection.execute(_FULL)
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
 

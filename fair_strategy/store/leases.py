@@ -68,6 +68,7 @@ def take_next(
     lease_s: float,
     skip_s: float,
     shared_client: bool,
+    shown: tuple[str, str] | None = None,
 ) -> Taken | None:
     """Hand out the first open case of the strategy's newest plan that nobody holds.
 
@@ -89,6 +90,10 @@ def take_next(
         skip_s: how long a skipped case stays away from the client that skipped it.
         shared_client: the id is used by several people (stock Slicer's `user-xyz`): asking again
             is then another person's click, and releases nothing.
+        shown: a case and a model: if this very case is handed out, the client is shown the model's
+            prediction of it, except from an audit slot. Noted in the same transaction, because a
+            hand-out without it tells of a label drawn unseen (`likely_next` tells for which case
+            to ask).
 
     Returns:
         None if no plan exists, or nothing is left that is neither labelled nor held.
@@ -102,7 +107,26 @@ def take_next(
         row = _first_row(connection, strategy, client_id)
         if row is None:
             return None
+        if shown is not None and row["case_id"] == shown[0] and row["reason"] != AUDIT:
+            connection.execute(
+                "INSERT OR REPLACE INTO seen_models VALUES (?, ?, ?)",
+                (shown[0], client_id, shown[1]),
+            )
         return _hand_out(connection, row, client_id, expires_at=now + lease_s)
+
+
+def likely_next(
+    store: Store, strategy: str, client_id: str, *, skip_s: float, shared_client: bool
+) -> str | None:
+    """The case that `take_next` will hand out unless others are faster or a lease ends; or None.
+
+    Args:
+        skip_s, shared_client: as there. Without a pause the case that the client holds, and gives
+            back by asking, is open to it again at once.
+    """
+    released = client_id if skip_s == 0 and not shared_client else None
+    row = _first_row(store.read(), strategy, client_id, released=released)
+    return None if row is None else str(row["case_id"])
 
 
 def _skip_held(
@@ -125,7 +149,7 @@ _FREE_ROWS = """SELECT plan_rows.*, plans.model, plans.strategy, until, 0 AS sta
     {join} skips ON skips.client_id = :client AND skips.case_id = plan_rows.case_id
     WHERE plan_id = (SELECT max(plan_id) FROM plans WHERE strategy = :strategy) AND open = 1
     AND NOT EXISTS (SELECT 1 FROM leases
-        WHERE leases.case_id = plan_rows.case_id)
+        WHERE leases.case_id = plan_rows.case_id AND leases.client_id IS NOT :released)
     AND NOT EXISTS (SELECT 1 FROM readings
         WHERE readings.case_id = plan_rows.case_id AND readings.client_id = :client)
     """
@@ -140,7 +164,7 @@ _STARTED_ROWS = """SELECT plan_rows.*, plans.model, plans.strategy, until, 1 AS 
     AND NOT EXISTS (SELECT 1 FROM readings AS own
         WHERE own.case_id = readings.case_id AND own.client_id = :client)
     AND NOT EXISTS (SELECT 1 FROM leases
-        WHERE leases.case_id = readings.case_id)
+        WHERE leases.case_id = readings.case_id AND leases.client_id IS NOT :released)
     AND EXISTS (SELECT 1 FROM open_cases WHERE open_cases.case_id = readings.case_id)
     """
 
@@ -152,9 +176,15 @@ _FRESH_STARTED, _FRESH_FREE, _PAUSED_STARTED, _PAUSED_FREE = (
 )
 
 
-def _first_row(connection: sqlite3.Connection, strategy: str, client_id: str) -> sqlite3.Row | None:
-    """The row to hand out, given that expired leases and pauses are gone."""
-    names = {"strategy": strategy, "client": client_id}
+def _first_row(
+    connection: sqlite3.Connection, strategy: str, client_id: str, *, released: str | None = None
+) -> sqlite3.Row | None:
+    """The row to hand out, given that expired leases and pauses are gone.
+
+    Args:
+        released: a client whose leases do not count.
+    """
+    names = {"strategy": strategy, "client": client_id, "released": released}
     for query in (_FRESH_STARTED, _FRESH_FREE):
         row: sqlite3.Row | None = connection.execute(query, names).fetchone()
         if row is not None:

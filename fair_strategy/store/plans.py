@@ -26,6 +26,7 @@ from fair_strategy.store.leases import (  # noqa: F401 - found here by callers
     held_by,
     lease_of,
     leases,
+    likely_next,
     models_in_use,
     random_draws,
     release,

@@ -11,12 +11,21 @@ from fair_strategy.store.database import Store
 from fair_strategy.store.handouts import AUDIT, handout_within
 
 
-def set_seen_model(store: Store, case_id: str, client_id: str, model: str) -> None:
+def set_seen_model(
+    store: Store, case_id: str, client_id: str, model: str, *, wait_for_disk: bool = True
+) -> None:
     """Remember whose prediction a client was last shown on a case; outlives the lease.
 
     Of a case from an audit slot this is a reveal too, by whatever way it was shown.
+
+    Args:
+        store: the study's store.
+        case_id: what was shown.
+        client_id: to whom.
+        model: checksum.
+        wait_for_disk: False with a hand-out, which does not wait, either.
     """
-    with store.transaction(wait_for_disk=False) as connection:
+    with store.transaction(wait_for_disk=wait_for_disk) as connection:
         connection.execute(
             "INSERT OR REPLACE INTO seen_models VALUES (?, ?, ?)", (case_id, client_id, model)
         )

@@ -64,7 +64,7 @@ def add_score(store: Store, record: ScoreRecord, *, features: ArrayLike | None =
 
 
 def add_scores(store: Store, found: Iterable[tuple[ScoreRecord, ArrayLike | None]]) -> None:
-    """`add_score` of each, all in one transaction: the disk is waited for once."""
+    """`add_score` of each, all in one transaction, which does not wait for the disk."""
     rows = [_values(record, features) for record, features in found]
     with store.transaction(wait_for_disk=False) as connection:
         connection.executemany(

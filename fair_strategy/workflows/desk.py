@@ -192,20 +192,26 @@ def _plan_stale(study: Study) -> bool:
 
 def _take(study: Study, strategy: str, client_id: str, now: float) -> Taken | None:
     """Hand out the plan's next case, and note whose prediction of it the reader is shown."""
+    skip_s, shared = 60.0 * study.settings.skip_minutes, _is_shared(client_id)
+    likely = plans.likely_next(
+        study.store, strategy, client_id, skip_s=skip_s, shared_client=shared
+    )
+    model = None if likely is None else shown_model(study, likely)
     taken = plans.take_next(
         study.store,
         strategy,
         client_id,
         now=now,
         lease_s=60.0 * study.settings.lease_minutes,
-        skip_s=60.0 * study.settings.skip_minutes,
-        shared_client=_is_shared(client_id),
+        skip_s=skip_s,
+        shared_client=shared,
+        shown=None if likely is None or model is None else (likely, model),
     )
     # From an audit slot the pre-segmentation is hidden: it is seen once it is asked for.
-    if taken is not None and taken.reason != plans.AUDIT:
+    if taken is not None and taken.case_id != likely and taken.reason != plans.AUDIT:
         model = shown_model(study, taken.case_id)
         if model is not None:
-            plans.set_seen_model(study.store, taken.case_id, client_id, model)
+            plans.set_seen_model(study.store, taken.case_id, client_id, model, wait_for_disk=False)
     return taken
 
 

@@ -106,13 +106,17 @@ def test_as_many_scans_under_a_model_that_was_published_meanwhile_are_other_work
     assert Recorder.started == ["score", "score"]
 
 
-def test_what_was_handed_out_is_on_the_disk_some_seconds_later(monkeypatch, study, loop):
-    flushed = threading.Event()
-    monkeypatch.setattr(type(study.store), "flush", lambda store: flushed.set())
-    background, _ = loop
-    background.start()
-    assert flushed.wait(timeout=20)
-    background.stop()
+class Answering(threading.Event):
+    """An event whose short wait, in which readers are answered, lasts until it is let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.entered, self.let_go = threading.Event(), threading.Event()
+
+    def wait(self, timeout=None):
+        assert timeout == ANSWER_S
+        self.entered.set()
+        return self.let_go.wait(20) and self.is_set()
 
 
 def test_submissions_in_a_row_are_answered_before_one_look_for_all_of_them(monkeypatch, study):
@@ -120,18 +124,20 @@ def test_submissions_in_a_row_are_answered_before_one_look_for_all_of_them(monke
     looks = queue.Queue()
 
     def pending(_):
-        looks.put(time.monotonic())
+        looks.put(1)
         return IDLE
 
     background = Background(study, Watcher(study.images_dir, lambda: None), pending=pending)
+    background._ending = answering = Answering()
     background.start()
     looks.get(timeout=20)
-    began = time.monotonic()
-    for _ in range(5):
+    for _ in range(3):
         background.wake()
-        time.sleep(0.01)
-    assert looks.get(timeout=20) - began >= ANSWER_S
-    time.sleep(2 * ANSWER_S)
+    assert answering.entered.wait(20)
+    background.wake()
+    assert looks.empty()
+    answering.let_go.set()
+    looks.get(timeout=20)
     background.stop()
     assert looks.empty()
 

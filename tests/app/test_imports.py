@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fair_strategy.host import worker
+from fair_strategy.workflows.scoring import score_study
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,13 +49,35 @@ for module in pkgutil.walk_packages(fair_strategy.__path__, "fair_strategy."):
     assert "fair_strategy.host.routes.reader" in imported
 
 
-@pytest.mark.parametrize("verb", ["compare", "plan"])
-def test_a_worker_that_asks_no_network_does_not_load_what_networks_need(study, verb):
+@pytest.mark.parametrize(
+    ("verb", "done"), [("compare", {"compared": 2, "settled": 0}), ("plan", {"plans": 2})]
+)
+def test_a_worker_that_asks_no_network_does_not_load_what_networks_need(study, verb, done):
     # To load it takes some six seconds of a core, after each submission.
+    score_study(study)
     arguments = worker.arguments_for(study, verb)
     code = f"from fair_strategy.host import worker; worker.main({arguments!r})"
-    done = run(code, "torch", "monai")
-    assert json.loads(done.splitlines()[-1])
+    assert json.loads(run(code, "torch", "monai").splitlines()[-1]) == done
+
+
+AUTHENTICATION = """
+import os
+os.environ["MONAI_LABEL_AUTH_ENABLE"] = {enabled!r}
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from fair_strategy.host.clients import MAY_ADMINISTER
+app = FastAPI()
+@app.get("/")
+def whoever(user=MAY_ADMINISTER):
+    return user.username
+sent = TestClient(app).get("/", params={{"username": "mallory"}})
+print(sent.status_code, sent.json())
+"""
+
+
+@pytest.mark.parametrize(("enabled", "told"), [("true", "401"), ("false", "200 admin")])
+def test_without_a_proxy_monai_labels_own_authentication_decides(enabled, told):
+    assert run(AUTHENTICATION.format(enabled=enabled)).strip().startswith(told)
 
 
 @pytest.mark.parametrize("module", ["worker", "background", "watcher", "versions"])

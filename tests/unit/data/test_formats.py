@@ -212,3 +212,9 @@ def test_shapes_that_nifti_1_writes_in_its_own_way_are_written_as_nibabel_does(
 def test_a_type_that_nifti_lacks_is_refused(array: NDArray[np.generic]) -> None:
     with pytest.raises(nib.spatialimages.HeaderDataError, match="not supported"):
         formats.encode(Path("a.nii"), array, GRID)
+
+
+@pytest.mark.parametrize("kind", ["i8", "u8"])
+def test_what_few_programs_read_is_not_written(kind, tmp_path):
+    with pytest.raises(VolumeError, match="few programs"):
+        formats.encode(tmp_path / "a.nii", np.zeros((2, 2, 2), kind), GRID)

@@ -186,6 +186,35 @@ def test_what_a_client_saw_outlives_its_lease(study):
     assert plans.holder_saw(study.store, "c1", "ann") is None
 
 
+def test_what_is_shown_is_noted_with_the_handing_out_of_that_very_case(study):
+    study.take("ann", now=0.0, shown=("c0", "model-a"))
+    assert plans.holder_saw(study.store, "c0", "ann") == "model-a"
+    study.take("bob", now=0.0, shown=("c0", "model-a"))  # somebody was faster: bob gets c1
+    assert plans.holder_saw(study.store, "c0", "bob") is None
+    assert plans.holder_saw(study.store, "c1", "bob") is None
+
+
+def test_of_a_case_from_an_audit_slot_nothing_is_shown_by_handing_it_out(study):
+    study.save("c0")
+    study.save("c1")
+    taken = study.taken("ann", now=0.0, shown=("c2", "model-a"))
+    assert (taken.case_id, taken.reason) == ("c2", "audit")
+    assert plans.holder_saw(study.store, "c2", "ann") is None
+
+
+@pytest.mark.parametrize("skip_s", [60.0, 0.0])
+def test_the_likely_next_case_is_the_one_that_is_then_handed_out(study, skip_s):
+    def likely(strategy: str, client: str) -> str | None:
+        shared = client == "user-xyz"
+        return plans.likely_next(study.store, strategy, client, skip_s=skip_s, shared_client=shared)
+
+    clients = ("ann", "bob", "ann", "user-xyz", "user-xyz", "bob")
+    for now, client in enumerate(clients):
+        expected = likely("weighted_entropy", client)
+        assert study.take(client, now=float(now), skip_s=skip_s) == expected
+    assert likely("unknown", "ann") is None
+
+
 def test_models_in_use_are_those_before_the_holders_of_leases(study):
     study.take("ann", now=0.0)
     plans.set_seen_model(study.store, "c0", "ann", "model-a")
@@ -308,4 +337,4 @@ def test_the_work_of_next_sample_does_not_grow_with_the_number_of_labels(empty):
     few = work_of_next_sample(empty)
     assert plans.release(empty.store, ids[10], "ann", now=0.0, cool_down_s=0.0)
     label_all(empty, ids[10:3900])
-    assert work_of_next_sample(empty) <= few + 5
+    assert work_of_next_sample(empty) <= few + 10

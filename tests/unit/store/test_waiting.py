@@ -8,7 +8,7 @@ import pytest
 
 from fair_strategy.store import Store, cases, database, plans, readings, reveals, scores
 from fair_strategy.store.database import DATABASE_NAME
-from fair_strategy.store.scores import ScoreRecord
+from fair_strategy.store.scores import ModelRecord, ScoreRecord
 
 FULL, NORMAL = 2, 1
 
@@ -20,7 +20,9 @@ def score(study) -> None:
 
 SWIFT: dict[str, Callable[..., object]] = {
     "a hand-out": lambda study: study.take("ann"),
-    "what was shown": lambda study: plans.set_seen_model(study.store, "c0", "ann", "model-a"),
+    "what was shown with it": lambda study: plans.set_seen_model(
+        study.store, "c0", "ann", "model-a", wait_for_disk=False
+    ),
     "a lease that goes on": lambda study: plans.renew(study.store, "ann", now=0.0, lease_s=60.0),
     "a score": score,
     "a plan": lambda study: study.plan("c0", "c1"),
@@ -32,10 +34,17 @@ WAITING: dict[str, Callable[..., object]] = {
         study.store, study.label("c1", readings.reading_tag("ann")), edited_mm3=None
     ),
     "a reveal": lambda study: reveals.reveal(study.store, "c0", "ann"),
+    "what was asked for": lambda study: plans.set_seen_model(study.store, "c0", "ann", "model-a"),
     "a case given back": lambda study: plans.release(
         study.store, "c0", "ann", now=0.0, cool_down_s=1.0, reason="moved"
     ),
+    "a case taken again": lambda study: plans.take_again(
+        study.store, "c0", "ann", now=0.0, lease_s=60.0
+    ),
     "a case set aside": lambda study: cases.exclude(study.store, "c1", "artefact", by="ann"),
+    "a model": lambda study: scores.add_model(
+        study.store, ModelRecord("model-b", Path("b.pt"), 1.0, "shipped", {})
+    ),
 }
 
 
@@ -76,11 +85,31 @@ def test_after_a_swift_transaction_that_failed_the_next_one_waits_again(study):
     assert levels(study, lambda study: study.save("c0")) == {FULL}
 
 
-def after_a_power_cut(store: Store, folder: Path, log_bytes: int) -> Store:
-    """The database of a machine whose disk has the first bytes of the log, and no more of it."""
+def test_a_switch_that_is_interrupted_is_made_again(study):
+    study.save("c1")
+
+    class Interrupted:
+        in_transaction = False
+
+        def execute(self, statement):
+            study.store.read().execute(statement)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study.store._set_waiting(Interrupted(), False)
+    assert levels(study, lambda study: study.save("c0")) == {FULL}
+
+
+def test_a_thread_that_committed_swiftly_waits_again_for_a_label_after_it_was_closed(study):
+    study.take("ann")
+    study.store.close()
+    assert levels(study, lambda study: study.save("c0")) == {FULL}
+
+
+def after_a_power_cut(store: Store, folder: Path, log: bytes) -> Store:
+    """The database of a machine whose disk has this much of the log."""
     folder.mkdir(mode=0o700)
     shutil.copy(store.path, folder / DATABASE_NAME)
-    log = log_of(store).read_bytes()[:log_bytes]
     (folder / f"{DATABASE_NAME}-wal").write_bytes(log)
     return Store.open(folder)
 
@@ -89,26 +118,35 @@ def log_of(store: Store) -> Path:
     return store.path.with_name(f"{DATABASE_NAME}-wal")
 
 
-def test_a_label_that_outlives_a_power_cut_has_its_hand_out_with_it(study, tmp_path):
-    study.take("ann", now=0.0)
-    plans.set_seen_model(study.store, "c0", "ann", "model-a")
+def handed(store: Store) -> list[tuple[str, str]]:
+    return [(decision.case_id, decision.client_id) for decision in plans.decisions(store)]
+
+
+def test_a_disk_that_has_a_label_has_its_hand_out_and_what_was_shown_with_it(study, tmp_path):
+    study.take("ann", now=0.0, shown=("c0", "model-a"))
     study.save("c0", client_id="ann")
-    on_disk = log_of(study.store).stat().st_size
+    with_label = log_of(study.store).read_bytes()
     study.take("bob", now=1.0)
-    kept = after_a_power_cut(study.store, tmp_path / "after", on_disk)
+    kept = after_a_power_cut(study.store, tmp_path / "after", with_label)
     assert kept.recovery is None
     assert [label.case_id for label in cases.labels(kept)] == ["c0"]
-    assert [(d.case_id, d.client_id) for d in plans.decisions(kept)] == [("c0", "ann")]
+    assert handed(kept) == [("c0", "ann")]
     assert plans.holder_saw(kept, "c0", "ann") == "model-a"
 
 
-def test_what_the_disk_has_of_a_hand_out_is_all_of_it_or_nothing(study, tmp_path):
+@pytest.mark.parametrize("lost", ["the end", "a sector"])
+def test_what_the_disk_has_of_a_hand_out_is_all_of_it_or_nothing(study, tmp_path, lost):
     before = log_of(study.store).stat().st_size
     study.take("ann", now=0.0)
-    after = log_of(study.store).stat().st_size
-    for number, size in enumerate(range(before, after, 1021)):
-        kept = after_a_power_cut(study.store, tmp_path / str(number), size)
-        assert (plans.decisions(kept), plans.leases(kept, 0.0)) == ([], [])
+    log = log_of(study.store).read_bytes()
+    whole = after_a_power_cut(study.store, tmp_path / "whole", log)
+    assert handed(whole) == [("c0", "ann")]
+    assert len(log) > before
+    for start in range(before, len(log), 1021):
+        never_written = bytes(255 - byte for byte in log[start : start + 512])
+        rest = b"" if lost == "the end" else never_written + log[start + 512 :]
+        kept = after_a_power_cut(study.store, tmp_path / str(start), log[:start] + rest)
+        assert (handed(kept), plans.leases(kept, 0.0)) == ([], [])
         assert type(study)(kept).take("bob") == "c0"
 
 
@@ -127,3 +165,9 @@ def test_flush_forces_the_log_to_the_disk_and_needs_none(study, monkeypatch):
     study.store.close()  # the last connection: all of the log moves into the database
     study.store.flush()
     assert forced == [f"{DATABASE_NAME}-wal"]
+
+
+def test_an_emptied_log_has_left_everything_in_the_database(study, tmp_path):
+    study.take("ann", now=0.0)
+    study.store.empty_log()
+    assert handed(after_a_power_cut(study.store, tmp_path / "after", b"")) == [("c0", "ann")]

@@ -122,6 +122,14 @@ def test_a_hidden_presegmentation_that_was_shown_in_any_way_is_seen(audited, tmp
     assert label.seen_model == scores.current_model(audited.store).checksum
 
 
+def test_a_reveal_waits_for_the_disk_since_the_label_after_it_would_count_as_drawn_unseen(audited):
+    case_id, statements = take(audited), []
+    audited.store.read().set_trace_callback(statements.append)
+    review.reveal(audited, case_id, "anna")
+    audited.store.read().set_trace_callback(None)
+    assert statements.index("PRAGMA synchronous = FULL") < statements.index("COMMIT")
+
+
 def test_a_hidden_presegmentation_that_nobody_asked_for_is_not_seen(audited, tmp_path):
     case_id = take(audited)
     label = submit_own(audited, case_id, tmp_path)
