@@ -29,10 +29,10 @@ from fair_strategy.store.labels import (  # noqa: F401 - found here by callers
 from fair_strategy.store.listings import (  # noqa: F401 - found here by callers
     count_labels,
     count_present,
+    digest_of_files,
     present_ids,
     subjects,
     tags,
-    usable_files,
 )
 from fair_strategy.store.open_rows import refresh_open
 

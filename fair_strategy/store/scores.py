@@ -18,6 +18,7 @@ from fair_strategy.store.comparisons import (  # noqa: F401 - found here by call
 )
 from fair_strategy.store.database import Store
 from fair_strategy.store.encoding import null_to_nan, number_or_null, to_json
+from fair_strategy.store.listings import digest
 from fair_strategy.store.models import (  # noqa: F401 - found here by callers
     ModelRecord,
     add_model,
@@ -113,14 +114,11 @@ def features(store: Store, model: str, settings_hash: str) -> dict[str, NDArray[
     return {row["case_id"]: np.frombuffer(row["features"], dtype=_FLOAT16) for row in rows}
 
 
-def scored_ids(store: Store, model: str, settings_hash: str) -> list[str]:
-    """Ids of the cases that `scores` holds, sorted, without reading any score."""
-    rows = store.read().execute(
-        """SELECT case_id FROM scores JOIN cases USING (case_id, fingerprint)
-        WHERE model = ? AND settings_hash = ? ORDER BY case_id""",
-        (model, settings_hash),
-    )
-    return [case_id for (case_id,) in rows]
+def digest_of_scored(store: Store, model: str, settings_hash: str) -> str:
+    """Changes with the cases that `scores` holds; no score is read."""
+    query = """SELECT case_id AS told FROM scores JOIN cases USING (case_id, fingerprint)
+        WHERE model = ? AND settings_hash = ?"""
+    return digest(store, query, (model, settings_hash))
 
 
 def have_features(store: Store, model: str, settings_hash: str) -> bool:
@@ -162,20 +160,25 @@ def count_scores(
     return int(row[0])
 
 
+_UNSCORED = """FROM cases
+    WHERE present = 1 AND unreadable IS NULL AND excluded IS NULL AND NOT EXISTS (
+        SELECT 1 FROM scores WHERE model = ? AND settings_hash = ?
+        AND scores.case_id = cases.case_id AND scores.fingerprint = cases.fingerprint)"""
+
+
 def unscored(store: Store, model: str, settings_hash: str) -> list[str]:
     """Ids of the cases, labelled ones included, that this model and these settings have not scored.
 
     Only present, readable cases that are not excluded, as their files are now.
     """
-    rows = store.read().execute(
-        """SELECT case_id FROM cases
-        WHERE present = 1 AND unreadable IS NULL AND excluded IS NULL AND NOT EXISTS (
-            SELECT 1 FROM scores WHERE model = ? AND settings_hash = ?
-            AND scores.case_id = cases.case_id AND scores.fingerprint = cases.fingerprint)
-        ORDER BY case_id""",
-        (model, settings_hash),
-    )
-    return [row["case_id"] for row in rows]
+    query = f"SELECT case_id {_UNSCORED} ORDER BY case_id"
+    return [case_id for (case_id,) in store.read().execute(query, (model, settings_hash))]
+
+
+def count_unscored(store: Store, model: str, settings_hash: str) -> int:
+    """How many `unscored` lists."""
+    query = f"SELECT count(*) {_UNSCORED}"
+    return int(store.read().execute(query, (model, settings_hash)).fetchone()[0])
 
 
 def _to_float16(features: ArrayLike) -> NDArray[np.float16]:

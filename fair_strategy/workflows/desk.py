@@ -171,7 +171,7 @@ def pending_work(study: Study) -> dict[str, Any]:
             "train_due": False,
             "plan_stale": _plan_stale(study),
         }
-    unscored = len(scores.unscored(study.store, model, study.settings_hash))
+    unscored = scores.count_unscored(study.store, model, study.settings_hash)
     uncompared = unsettled + len(scores.uncompared(study.store))
     uncompared += len(scores.uncompared_with(study.store, model))
     return {

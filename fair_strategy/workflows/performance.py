@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Container, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,13 +58,23 @@ def study_performance(study: Study) -> dict[str, GroupPerformance]:
     A subgroup without a comparison is there with n = 0 and NaN (docs/method.md).
     """
     subgroups = study.subgroups()
-    chosen = estimator_comparisons(study, scores.current_model(study.store))
-    rows = [c for c in chosen if c.case_id in subgroups and not np.isnan(c.dice)]
+    rows = _that_count(study, subgroups)
     return group_performance(
         [c.dice for c in rows],
         [subgroups[c.case_id] for c in rows],
         known_groups=sorted(set(subgroups.values())),
     )
+
+
+def count_comparisons(study: Study) -> Counter[str]:
+    """How many comparisons `study_performance` counts of each subgroup that has any; faster."""
+    subject_of, cohort = cases.subjects(study.store, present=True), study.cohort()
+    return Counter(cohort.subgroup(subject_of[c.case_id]) for c in _that_count(study, subject_of))
+
+
+def _that_count(study: Study, there: Container[str]) -> list[ComparisonRecord]:
+    chosen = estimator_comparisons(study, scores.current_model(study.store))
+    return [c for c in chosen if c.case_id in there and not np.isnan(c.dice)]
 
 
 def estimator_comparisons(study: Study, model: ModelRecord | None) -> list[ComparisonRecord]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +19,7 @@ from fair_strategy.data import bids
 from fair_strategy.store import cases, plans, scores
 from fair_strategy.store.scores import ScoreRecord
 from fair_strategy.store.settings import get_value, set_value
-from fair_strategy.workflows.performance import study_performance
+from fair_strategy.workflows.performance import count_comparisons, study_performance
 from fair_strategy.workflows.plan_basis import Basis, order
 from fair_strategy.workflows.study import Study, masked_score, weighted_score
 
@@ -178,8 +179,8 @@ def _stamp(study: Study) -> str:
     a subgroup are worth a new plan, and the set is bounded.
     """
     model = scores.current_checksum(study.store) or ""
-    scored = scores.scored_ids(study.store, model, study.settings_hash) if model else []
-    scans = cases.usable_files(study.store)
+    scored = scores.digest_of_scored(study.store, model, study.settings_hash)
+    scans = cases.digest_of_files(study.store)
     table = bids.participants_file(study.images_dir)
     changed = table.stat().st_mtime_ns if table else 0
     parts = (model, study.settings_version, scans, scored, changed, _evidence(study))
@@ -188,7 +189,7 @@ def _stamp(study: Study) -> str:
 
 def _evidence(study: Study) -> list[tuple[str, int]]:
     """How many comparisons each subgroup's figure rests on; for growing sets only whether any."""
-    counted = {name: p.n for name, p in study_performance(study).items()}
+    counted: Mapping[str, int] = count_comparisons(study)
     if study.settings.estimator != "validation":
         counted = {name: min(n, 1) for name, n in counted.items()}
     return sorted(counted.items())

@@ -1,5 +1,7 @@
 """What is asked of all cases at once agrees with their whole records."""
 
+import hashlib
+
 from fair_strategy.store import cases
 
 
@@ -17,7 +19,10 @@ def test_listings_tell_what_the_records_tell(study):
     }
     assert cases.present_ids(study.store) == ["c0", "c1", "c2", "c3"]
     assert cases.count_present(study.store) == 4
-    assert cases.usable_files(study.store) == [("c0", "10-1"), ("c3", "10-1")]
+    told = hashlib.sha256(b"c0 10-1\nc3 10-1").hexdigest()
+    assert cases.digest_of_files(study.store) == told
+    study.sync("c0", "c1", "c2", "c3", fingerprint="11-2")
+    assert cases.digest_of_files(study.store) != told
 
 
 def test_labels_are_counted_by_tag_and_of_scans_that_are_there(study):

@@ -1,5 +1,6 @@
 """Models, scores and comparisons; above all, that nothing stale is served."""
 
+import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -95,7 +96,8 @@ def test_a_case_that_several_models_scored_counts_once_and_only_while_it_is_ther
         scores.add_score(study.store, score(case_id, model=model))
     both = (study.store, ["model-a", "model-b"], "margin 5")
     assert scores.count_scores(*both) == 2
-    assert scores.scored_ids(study.store, "model-b", "margin 5") == ["c0", "c1"]
+    told = hashlib.sha256(b"c0\nc1").hexdigest()
+    assert scores.digest_of_scored(study.store, "model-b", "margin 5") == told
     study.sync("c0")
     assert scores.count_scores(*both) == 1
     assert [scores.count_scores(*both, case_id=c) for c in ("c0", "c1", "c2")] == [1, 1, 0]
@@ -134,6 +136,7 @@ def test_unscored_are_the_cases_that_can_be_read_labelled_or_not(study):
     cases.sync(study.store, study.scans("c0", "c1", "c2", "c3", "c4"))
     assert scores.unscored(study.store, "model-a", "margin 5") == ["c0", "c4"]
     assert scores.unscored(study.store, "model-b", "margin 5") == ["c0", "c3", "c4"]
+    assert scores.count_unscored(study.store, "model-b", "margin 5") == 3
 
 
 def test_only_scores_of_present_cases_are_counted(study):

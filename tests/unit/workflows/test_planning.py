@@ -9,7 +9,11 @@ from fair_strategy.store import cases, plans, scores
 from fair_strategy.workflows.desk import next_case, pending_work, submit
 from fair_strategy.workflows.intake import refresh
 from fair_strategy.workflows.late_plans import plan_if_missing
-from fair_strategy.workflows.performance import compare_labels, study_performance
+from fair_strategy.workflows.performance import (
+    compare_labels,
+    count_comparisons,
+    study_performance,
+)
 from fair_strategy.workflows.planning import make_plans, offered, plan_is_stale, replay
 from fair_strategy.workflows.scoring import score_study
 from fair_strategy.workflows.study import StudyError
@@ -231,6 +235,8 @@ def test_one_damaged_mask_stops_neither_comparison_nor_plan(make_study):
     cases.label(study.store, "sub-01_T1w").path.write_bytes(b"no mask")
     scored(study)
     assert study_performance(study)["A"].n == 1
+    counted = {name: p.n for name, p in study_performance(study).items() if p.n}
+    assert count_comparisons(study) == counted
     assert plans.latest_plan(study.store, "weighted_entropy") is not None
 
 
