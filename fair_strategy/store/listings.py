@@ -8,16 +8,21 @@ from fair_strategy.store.database import Store
 _USABLE = "present = 1 AND unreadable IS NULL AND excluded IS NULL"
 
 
-def subjects(store: Store, *, present: bool = False, excluded: bool = True) -> dict[str, str]:
+def subjects(
+    store: Store, *, present: bool = False, excluded: bool = True, labelled: bool = False
+) -> dict[str, str]:
     """case_id -> subject_id, by id.
 
     Args:
+        store: the study's store.
         present: only of the cases that are there now.
         excluded: also of those that were taken out of the study.
+        labelled: only of those with a final label: few, in a large pool.
     """
+    only = "AND case_id IN (SELECT case_id FROM labels WHERE tag = 'final')" if labelled else ""
     rows = store.read().execute(
-        """SELECT case_id, subject_id FROM cases
-        WHERE present >= ? AND (excluded IS NULL OR ?) ORDER BY case_id""",
+        f"""SELECT case_id, subject_id FROM cases
+        WHERE present >= ? AND (excluded IS NULL OR ?) {only} ORDER BY case_id""",
         (present, excluded),
     )
     return dict(map(tuple, rows))

@@ -68,7 +68,8 @@ def study_performance(study: Study) -> dict[str, GroupPerformance]:
 
 def count_comparisons(study: Study) -> Counter[str]:
     """How many comparisons `study_performance` counts of each subgroup that has any; faster."""
-    subject_of, cohort = cases.subjects(study.store, present=True), study.cohort()
+    subject_of = cases.subjects(study.store, present=True, labelled=True)
+    cohort = study.cohort()
     return Counter(cohort.subgroup(subject_of[c.case_id]) for c in _that_count(study, subject_of))
 
 
@@ -142,14 +143,14 @@ def _compare(study: Study, case_id: str, model: str, *, seen: bool) -> None:
 
 def _validation(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
     splits = cases.splits(study.store)
-    subject = cases.subjects(study.store)
+    subject = cases.subjects(study.store, labelled=True)
     newest = newest_comparisons(study, model.checksum)
     return [c for c in newest.values() if splits.get(subject[c.case_id]) == "select"]
 
 
 def _labelled(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
     splits = cases.splits(study.store)
-    subject = cases.subjects(study.store)
+    subject = cases.subjects(study.store, labelled=True)
     newest = newest_comparisons(study, model.checksum)
     return [c for c in newest.values() if subject[c.case_id] not in splits]
 

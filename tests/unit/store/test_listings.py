@@ -17,6 +17,10 @@ def test_listings_tell_what_the_records_tell(study):
     assert cases.subjects(study.store, excluded=False).keys() == {
         c.case_id for c in records if not c.excluded
     }
+    study.save("c3")
+    study.save("c5")
+    assert cases.subjects(study.store, labelled=True).keys() == {"c3", "c5"}
+    assert cases.subjects(study.store, present=True, labelled=True).keys() == {"c3"}
     assert cases.present_ids(study.store) == ["c0", "c1", "c2", "c3"]
     assert cases.count_present(study.store) == 4
     told = hashlib.sha256(b"c0 10-1\nc3 10-1").hexdigest()
