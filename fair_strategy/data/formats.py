@@ -84,7 +84,7 @@ def encode(path: Path, array: NDArray[Any], affine: Affine) -> bytes:
     """The bytes of a file of the format that the name asks for; the same input, the same bytes."""
     if path.name.endswith(".nrrd"):
         return _encode_nrrd(array, affine)
-    content = _encode_nifti(array, affine)
+    content = _encode_nifti(path, array, affine)
     if path.name.endswith(".nii.gz"):
         return gzip.compress(content, compresslevel=6, mtime=0)
     if path.name.endswith(".nii"):
@@ -253,10 +253,12 @@ def _encode_nrrd(array: NDArray[Any], affine: Affine) -> bytes:
     return b"\n".join(lines) + blank + voxels
 
 
-def _encode_nifti(array: NDArray[Any], affine: Affine) -> bytes:
+def _encode_nifti(path: Path, array: NDArray[Any], affine: Affine) -> bytes:
     """As nibabel.Nifti1Image writes it, which makes and checks several headers on the way."""
     if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
-        raise VolumeError(f"{array.dtype} is read by few programs; write smaller numbers")
+        raise VolumeError(
+            f"{path}: few programs read voxels of {array.dtype}; write smaller numbers"
+        )
     header = nibabel.Nifti1Header()
     header.set_data_dtype(array.dtype)
     header.set_data_shape(array.shape)

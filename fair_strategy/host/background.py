@@ -104,9 +104,11 @@ class Background:
         self._wake.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout=10)
-        if self._worker is not None:
-            self._worker.end()
-        self._flushing.stop()
+        try:
+            if self._worker is not None:
+                self._worker.end()
+        finally:
+            self._flushing.stop()
 
     def _run(self) -> None:
         while not self._ending.is_set():

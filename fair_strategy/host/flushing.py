@@ -1,9 +1,9 @@
 """Sees to it that what did not wait for the disk is there soon: hand-outs, scores and plans."""
 
 import logging
-import sqlite3
 import threading
 import time
+from collections.abc import Callable
 
 from fair_strategy.store.database import Store
 from fair_strategy.store.faults import storage_fault
@@ -26,7 +26,7 @@ class Flushing:
         self._store = store
         self._ending = threading.Event()
         self._emptied = time.monotonic()
-        self._said = ""
+        self._failing: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="flushing", daemon=True)
 
     def start(self) -> None:
@@ -43,19 +43,16 @@ class Flushing:
         ending = False
         while not ending:
             ending = self._ending.wait(FLUSH_S)
-            try:
-                self._once()
-                self._said = ""
-            except (OSError, sqlite3.Error) as error:
-                self._say_once(storage_fault(error) or str(error))
+            self._try("what was handed out last is not on the disk yet", self._store.flush)
+            if time.monotonic() - self._emptied >= EMPTY_S:
+                self._try("the database's log was not emptied", self._store.empty_log)
+                self._emptied = time.monotonic()
 
-    def _once(self) -> None:
-        self._store.flush()
-        if time.monotonic() - self._emptied >= EMPTY_S:
-            self._store.empty_log()
-            self._emptied = time.monotonic()
-
-    def _say_once(self, wrong: str) -> None:
-        if wrong != self._said:
-            log.error("what was handed out last is not on the disk yet: %s", wrong)
-        self._said = wrong
+    def _try(self, otherwise: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+            self._failing.discard(otherwise)
+        except Exception as error:  # whatever goes wrong once must not end the thread for good
+            if otherwise not in self._failing:
+                log.error("%s: %s", otherwise, storage_fault(error) or error)
+            self._failing.add(otherwise)

@@ -148,7 +148,11 @@ class Store:
             sync_file(self.path.with_name(f"{self.path.name}-wal"))
 
     def empty_log(self) -> None:
-        """Move the log into the database, as far as nobody reads what was before; nobody waits."""
+        """Move the log into the database, as far as nobody reads what was before; nobody waits.
+
+        Raises:
+            sqlite3.OperationalError: if a transaction is open in this thread.
+        """
         self.read().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def close(self) -> None:

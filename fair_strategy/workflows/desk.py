@@ -207,8 +207,9 @@ def _take(study: Study, strategy: str, client_id: str, now: float) -> Taken | No
         shared_client=shared,
         shown=None if likely is None or model is None else (likely, model),
     )
+    noted = model is not None and taken is not None and taken.case_id == likely
     # From an audit slot the pre-segmentation is hidden: it is seen once it is asked for.
-    if taken is not None and taken.case_id != likely and taken.reason != plans.AUDIT:
+    if taken is not None and not noted and taken.reason != plans.AUDIT:
         model = shown_model(study, taken.case_id)
         if model is not None:
             plans.set_seen_model(study.store, taken.case_id, client_id, model, wait_for_disk=False)

@@ -145,14 +145,17 @@ def _validation(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
     splits = cases.splits(study.store)
     subject = cases.subjects(study.store, labelled=True)
     newest = newest_comparisons(study, model.checksum)
-    return [c for c in newest.values() if splits.get(subject[c.case_id]) == "select"]
+    return [c for c in newest.values() if splits.get(subject.get(c.case_id, "")) == "select"]
 
 
 def _labelled(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
     splits = cases.splits(study.store)
     subject = cases.subjects(study.store, labelled=True)
     newest = newest_comparisons(study, model.checksum)
-    return [c for c in newest.values() if subject[c.case_id] not in splits]
+    # A label may have come back since the subjects were asked for.
+    return [
+        c for c in newest.values() if c.case_id in subject and subject[c.case_id] not in splits
+    ]
 
 
 def _prequential(study: Study, model: ModelRecord) -> list[ComparisonRecord]:

@@ -138,8 +138,25 @@ def test_submissions_in_a_row_are_answered_before_one_look_for_all_of_them(monke
     assert looks.empty()
     answering.let_go.set()
     looks.get(timeout=20)
+    with pytest.raises(queue.Empty):
+        looks.get(timeout=1)
     background.stop()
-    assert looks.empty()
+
+
+def test_what_was_handed_out_is_forced_to_the_disk_while_the_server_runs_and_as_it_ends(
+    monkeypatch, study, loop
+):
+    forced = threading.Event()
+    monkeypatch.setattr("fair_strategy.host.flushing.FLUSH_S", 0.01)
+    monkeypatch.setattr(type(study.store), "flush", lambda store: forced.set())
+    background, _ = loop
+    background.start()
+    assert forced.wait(20)
+    monkeypatch.setattr("fair_strategy.host.flushing.FLUSH_S", 60.0)
+    time.sleep(0.05)
+    forced.clear()
+    background.stop()
+    assert forced.is_set()
 
 
 def looks_that_fail(monkeypatch, study, error):

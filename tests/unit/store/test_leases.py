@@ -337,4 +337,5 @@ def test_the_work_of_next_sample_does_not_grow_with_the_number_of_labels(empty):
     few = work_of_next_sample(empty)
     assert plans.release(empty.store, ids[10], "ann", now=0.0, cool_down_s=0.0)
     label_all(empty, ids[10:3900])
+    # A search tree that is one level deeper; it would be thousands if it grew with the labels.
     assert work_of_next_sample(empty) <= few + 10

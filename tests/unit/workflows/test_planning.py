@@ -235,9 +235,22 @@ def test_one_damaged_mask_stops_neither_comparison_nor_plan(make_study):
     cases.label(study.store, "sub-01_T1w").path.write_bytes(b"no mask")
     scored(study)
     assert study_performance(study)["A"].n == 1
+    assert plans.latest_plan(study.store, "weighted_entropy") is not None
+
+
+@pytest.mark.parametrize("estimator", ["validation", "labelled"])
+def test_comparisons_are_counted_as_performance_counts_them(make_study, estimator):
+    study = make_study("AAAABBBB", labelled=8, validation_per_group=2, estimator=estimator)
+    trained = [
+        s for s in sorted(f"sub-0{n}" for n in range(1, 9)) if s not in cases.splits(study.store)
+    ]
+    cases.label(study.store, f"{trained[0]}_T1w").path.write_bytes(b"no mask")
+    scored(study)
+    (study.images_dir / trained[-1] / "anat" / f"{trained[-1]}_T1w.nii.gz").unlink()
+    refresh(study)
     counted = {name: p.n for name, p in study_performance(study).items() if p.n}
     assert count_comparisons(study) == counted
-    assert plans.latest_plan(study.store, "weighted_entropy") is not None
+    assert sum(counted.values()) == 2
 
 
 def test_exponentiated_weights_move_once_a_model_and_not_once_a_plan(make_study):
