@@ -153,9 +153,7 @@ def _labelled(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
     subject = cases.subjects(study.store, labelled=True)
     newest = newest_comparisons(study, model.checksum)
     # A label may have come back since the subjects were asked for.
-    return [
-        c for c in newest.values() if c.case_id in subject and subject[c.case_id] not in splits
-    ]
+    return [c for c in newest.values() if c.case_id in subject and subject[c.case_id] not in splits]
 
 
 def _prequential(study: Study, model: ModelRecord) -> list[ComparisonRecord]:
