@@ -70,7 +70,7 @@ def measured(root: Path, cohort: Path, copies: int, device: str) -> str:
     )
     prepare(study)
     model = current_model(study)
-    pace = pace_on(model.device)
+    pace = pace_on(model.device, study.settings)
     reading = len(paths) / seconds(lambda: read_all(paths, pace))
     bare = bare_rate(model, paths[::copies], pace, copies)
     scoring = len(paths) / seconds(lambda: scored(study, len(paths)))
@@ -85,7 +85,7 @@ def measured(root: Path, cohort: Path, copies: int, device: str) -> str:
     return "\n\n".join(
         [
             f"{len(paths)} scans; {named}; {os.cpu_count()} cores; batches of {pace.batch}, "
-            f"{max(1, pace.threads)} reading.",
+            f"{readers(pace)} reading.",
             table(["part", "scans a second"], [[name, f"{rate:.2f}"] for name, rate in rows]),
         ]
     )
@@ -106,9 +106,14 @@ def copied(cohort: Path, target: Path, copies: int) -> list[Path]:
 
 def read_all(paths: list[Path], pace: Pace) -> None:
     """Read and decode, in the service's number of threads."""
-    with ThreadPoolExecutor(max(1, pace.threads)) as readers:
-        for _ in readers.map(read_image, paths):
+    with ThreadPoolExecutor(readers(pace)) as pool:
+        for _ in pool.map(read_image, paths):
             pass
+
+
+def readers(pace: Pace) -> int:
+    """In how many threads the service reads."""
+    return max(pace.lanes, pace.threads)
 
 
 def bare_rate(model: Model, paths: list[Path], pace: Pace, times: int) -> float:

@@ -148,8 +148,7 @@ def _measured_here(
     def reduce(scan: Scan, prediction: Prediction) -> Assessment:
         return _assessed(scan.case_id, prediction, settings)
 
-    line, pace = Pipeline(model, settings, read, reduce), pace_on(model.device)
-    return line.results(line.read_ahead(scans, pace), pace)
+    return Pipeline(model, settings, read, reduce).run(scans, pace_on(model.device, settings))
 
 
 def _told(scan: Scan, reason: str) -> str:

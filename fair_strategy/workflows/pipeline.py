@@ -1,4 +1,7 @@
-"""Scans on their way through this process: read, predicted, reduced; the three overlap."""
+"""Scans on their way through this process: read, predicted, reduced; these overlap.
+
+Either the three overlap, each of another scan, or several scans go through all three side by side.
+"""
 
 import os
 from collections import deque
@@ -16,8 +19,9 @@ from fair_strategy.data.grids import VolumeError
 from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.inference import Prediction
-from fair_strategy.workflows.executors import InThisProcess
+from fair_strategy.workflows.executors import InThisProcess, queued
 from fair_strategy.workflows.outcomes import predict_volumes
+from fair_strategy.workflows.threads import one_thread
 
 
 class Named(Protocol):
@@ -42,10 +46,13 @@ class Pace:
         batch: in one batch of the network; as many are read ahead.
         threads: that read, and as many that reduce what the network says; 0 for none beside the
             one that reads ahead.
+        lanes: scans side by side, each from file to result on a thread of its own; with more than
+            one, nothing of the above counts.
     """
 
     batch: int = 1
     threads: int = 0
+    lanes: int = 1
 
     def reducing(self) -> Executor:
         """Where predictions become results: in threads, or then and there."""
@@ -53,14 +60,22 @@ class Pace:
 
 
 ONE_BY_ONE = Pace()
-"""On a CPU the network is what takes long, and takes all cores: a batch would only cost memory."""
+"""The next scan is read while one is in the network: for one thread of the network's."""
+
+_MOST = 8
+"""Threads at once. More would wait for each other, and each holds a scan in memory."""
 
 
-def pace_on(device: torch.device) -> Pace:
-    """A GPU is fed by several threads and in batches; each waits for it, not it for them."""
-    if device.type == "cpu":
-        return ONE_BY_ONE
-    return Pace(batch=8, threads=min(8, os.cpu_count() or 1))
+def pace_on(device: torch.device, settings: StudySettings) -> Pace:
+    """How scans go through the process fastest.
+
+    A GPU is fed by several threads and in batches; each waits for it, not it for them. On a CPU
+    each of torch's threads takes a scan of its own: threads that share a forward pass wait for each
+    other at each layer. Passes with dropout share one generator, and go one by one.
+    """
+    if device.type != "cpu":
+        return Pace(batch=8, threads=min(_MOST, os.cpu_count() or 1))
+    return ONE_BY_ONE if settings.passes > 1 else Pace(lanes=min(_MOST, torch.get_num_threads()))
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,17 @@ class Pipeline(Generic[Scan, R]):
     read: Callable[[Scan], Volume]
     reduce: Callable[[Scan, Prediction], R]
 
-    def read_ahead(self, scans: Iterable[Scan], pace: Pace) -> Iterator[Reading[Scan]]:
+    def run(self, scans: Iterable[Scan], pace: Pace) -> Iterator[tuple[Scan, R | Why]]:
+        """What becomes of each scan, in their order.
+
+        Raises:
+            Exception: what is nobody's volume's, after all that was begun before it.
+        """
+        if pace.lanes > 1:
+            return self._side_by_side(scans, pace.lanes)
+        return self._results(self._read_ahead(scans, pace), pace)
+
+    def _read_ahead(self, scans: Iterable[Scan], pace: Pace) -> Iterator[Reading[Scan]]:
         """Each scan when it is read, or could not be; the next ones are read meanwhile."""
         waiting, ahead = iter(scans), deque[Reading[Scan]]()
         with ThreadPoolExecutor(max(1, pace.threads)) as readers:
@@ -99,14 +124,10 @@ class Pipeline(Generic[Scan, R]):
             finally:  # nobody waits for what is not wanted any more
                 readers.shutdown(cancel_futures=True)
 
-    def results(
+    def _results(
         self, readings: Iterable[Reading[Scan]], pace: Pace
     ) -> Iterator[tuple[Scan, R | Why]]:
-        """What becomes of each scan, in their order.
-
-        Raises:
-            Exception: what is nobody's volume's, after all that was read before it.
-        """
+        """As `run`, of scans that are read already."""
 
         def reducing(executor: Executor) -> Iterator[tuple[Scan, Future[R | Why]]]:
             waiting = iter(readings)
@@ -117,6 +138,23 @@ class Pipeline(Generic[Scan, R]):
 
         with pace.reducing() as executor:
             yield from _in_order(reducing(executor), pace.batch)
+
+    def _side_by_side(self, scans: Iterable[Scan], lanes: int) -> Iterator[tuple[Scan, R | Why]]:
+        # On one thread each, so that a scan's numbers do not depend on how many are at work.
+        with one_thread(), ThreadPoolExecutor(lanes) as pool:
+            try:
+                begun = ((scan, pool.submit(self._through, scan)) for scan in scans)
+                yield from _in_order(begun, queued(lanes))
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _through(self, scan: Scan) -> R | Why:
+        reading: Future[Volume] = Future()
+        try:
+            reading.set_result(self.read(scan))
+        except Exception as error:
+            reading.set_exception(error)
+        return next(result for _, result in self._results([(scan, reading)], ONE_BY_ONE))
 
     def _predicted(self, group: list[Reading[Scan]]) -> Iterator[tuple[Scan, Prediction | Why]]:
         found: list[Volume | Why] = []

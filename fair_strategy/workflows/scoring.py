@@ -3,12 +3,10 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import chain, takewhile
 
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
-from fair_strategy.data.grids import VolumeError
 from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.inference import Prediction
@@ -26,7 +24,7 @@ from fair_strategy.workflows.outcomes import (
     read_scan,
     reduced,
 )
-from fair_strategy.workflows.pipeline import ONE_BY_ONE, Pipeline, Reading, Why, pace_on
+from fair_strategy.workflows.pipeline import Pipeline, Why, pace_on
 from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import Study, StudyError
 from fair_strategy.workflows.threads import one_forward_pass
@@ -58,7 +56,7 @@ def score_study(
 ) -> ScoringReport:
     """Score every case that the current model has not scored yet, each committed as it comes.
 
-    On a GPU scans come in batches, see pipeline.Pace.
+    On a GPU scans come in batches, on a CPU several go side by side, see pipeline.pace_on.
 
     An unreadable volume is noted with its case and left out; the run goes on. One that a PACS
     does not send stays unscored, for a later run; after three in a row the run ends.
@@ -67,8 +65,8 @@ def score_study(
         limit: at most so many volumes.
         progress: called with (done, total) after each volume, when it is written.
         stop: asked before each volume; True ends the run early, nothing is lost.
-        workers: where volumes are read and predicted; None for this process, which reads the
-            next one meanwhile. Everything is written here alone.
+        workers: where volumes are read and predicted; None for this process, on as many threads
+            as torch has. Everything is written here alone.
     Raises:
         WorkersLost: if all workers are gone; what came back is in the store.
         StudyError: for workers and scans in a PACS, which only this process can ask.
@@ -160,19 +158,18 @@ def _here(
                 attempts.begin(record)
                 yield record
 
-    def alone() -> Iterator[Reading[CaseRecord]]:
+    def alone() -> Iterator[Found]:
         for record in takewhile(lambda _: not stop(), suspects):
             deaths = attempts.deaths(record)
             attempts.begin(record)
             if deaths >= DEATHS:
-                yield record, _refused(reason(record, deaths))
+                yield record, reason(record, deaths)
             else:
-                yield from line.read_ahead([record], ONE_BY_ONE)
+                yield from line.run([record], pace)
 
-    pace = pace_on(line.model.device)
+    pace = pace_on(line.model.device, study.settings)
     try:
-        together = line.results(line.read_ahead(trusted(), pace), pace)
-        for record, outcome in chain(together, line.results(alone(), ONE_BY_ONE)):
+        for record, outcome in chain(line.run(trusted(), pace), alone()):
             attempts.end(record)
             yield record, outcome
     finally:
@@ -187,12 +184,6 @@ def _pipeline(study: Study, model: Model) -> Pipeline[CaseRecord, Outcome]:
         return reduced(model, prediction, study.settings, (record.case_id, record.fingerprint))
 
     return Pipeline(model, study.settings, read, reduce)
-
-
-def _refused(why: str) -> Future[Volume]:
-    future: Future[Volume] = Future()
-    future.set_exception(VolumeError(why))
-    return future
 
 
 def _on(

@@ -1,6 +1,8 @@
 """How many threads a process computes with."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np  # noqa: F401 - loads the library that is looked for
@@ -23,3 +25,17 @@ def keep_numpy_to_one_thread() -> None:
     torch needs. What is large enough for several threads is torch's here.
     """
     ThreadpoolController().select(internal_api="openblas").limit(limits=1)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums over several threads depend on their number, and so would every result."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    keep_numpy_to_one_thread()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -19,7 +19,7 @@ from fair_strategy.workflows.simulation.run import play
 from fair_strategy.workflows.simulation.settings import SimulationSettings
 from fair_strategy.workflows.simulation.shards import is_finished, read_shard, shard_path
 from fair_strategy.workflows.simulation.tables import write_tables
-from fair_strategy.workflows.threads import keep_numpy_to_one_thread
+from fair_strategy.workflows.threads import keep_numpy_to_one_thread, one_thread
 
 
 def simulate(
@@ -182,17 +182,3 @@ def _count() -> None:
     if _rounds is not None:
         with _rounds.get_lock():
             _rounds.value += 1
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums over several threads depend on their number, and so would every result."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    keep_numpy_to_one_thread()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,5 +1,6 @@
-"""Scans that go through the network in batches, as on a GPU: here on a CPU, at the same pace."""
+"""Scans in batches, as on a GPU, here on a CPU at the same pace; and scans side by side."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +12,11 @@ from fair_strategy.data.cohort import load_cohort
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.learning.inference import predict_together
 from fair_strategy.store import predictions, scores
-from fair_strategy.workflows import folder, models, outcomes, scoring
+from fair_strategy.workflows import executors, folder, models, outcomes, scoring
 from fair_strategy.workflows.folder import score_folder
 from fair_strategy.workflows.intake import refresh
 from fair_strategy.workflows.models import current_model
-from fair_strategy.workflows.pipeline import ONE_BY_ONE, Pace, pace_on
+from fair_strategy.workflows.pipeline import ONE_BY_ONE, Pace, Pipeline, pace_on
 from fair_strategy.workflows.scoring import score_study
 from fair_strategy.workflows.tables import ENTROPIES, read_scores
 
@@ -29,9 +30,39 @@ def batches(monkeypatch):
         sizes.append(len(volumes))
         return predict_together(model, volumes)
 
-    monkeypatch.setattr(scoring, "pace_on", lambda _: Pace(batch=3, threads=2))
+    monkeypatch.setattr(scoring, "pace_on", lambda *_: Pace(batch=3, threads=2))
     monkeypatch.setattr(outcomes, "predict_together", counted)
     return sizes
+
+
+@pytest.fixture
+def lanes(monkeypatch):
+    """Scoring of three scans side by side; the threads that asked, and torch's number in each."""
+    asked: dict[str, int] = {}
+    real = outcomes.predict
+
+    def noted(*arguments, **options):
+        asked[threading.current_thread().name] = torch.get_num_threads()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(scoring, "pace_on", lambda *_: Pace(lanes=3))
+    monkeypatch.setattr(outcomes, "predict", noted)
+    return asked
+
+
+@pytest.fixture(params=["batches", "lanes"])
+def several(request):
+    """Both."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def two_threads():
+    """Torch computes with two threads in the test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def entropies(study):
@@ -52,7 +83,7 @@ def test_batches_score_as_one_by_one_does(make_study, monkeypatch, batches):
     assert score_study(study).scored == 7
     assert batches == [3, 3]  # the last one is alone
     together, features = entropies(study), kept_features(study)
-    monkeypatch.setattr(scoring, "pace_on", lambda _: ONE_BY_ONE)
+    monkeypatch.setattr(scoring, "pace_on", lambda *_: ONE_BY_ONE)
     study = make_study("AABBABA")  # the files are new: all is done again
     assert score_study(study).scored == 7
     assert batches == [3, 3]
@@ -80,7 +111,7 @@ def test_a_folder_is_scored_in_batches_too_and_its_broken_file_is_told(
 
     alone = table("alone.tsv")
     assert batches == []
-    monkeypatch.setattr(folder, "pace_on", lambda _: Pace(batch=3, threads=2))
+    monkeypatch.setattr(folder, "pace_on", lambda *_: Pace(batch=3, threads=2))
     together = table("together.tsv")
     assert batches == [2, 3]  # the broken one was in the first; the last scan is alone
     for one, other in zip(alone, together, strict=True):
@@ -88,7 +119,7 @@ def test_a_folder_is_scored_in_batches_too_and_its_broken_file_is_told(
         assert measured(one) == pytest.approx(measured(other), rel=1e-4)
 
 
-def test_a_broken_file_costs_its_batch_nothing(make_study, batches):
+def test_a_broken_file_costs_the_others_nothing(make_study, several):
     study = make_study("AABB")
     broken = study.images_dir / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
     broken.write_bytes(broken.read_bytes()[:200])
@@ -135,7 +166,7 @@ def broken_reading(monkeypatch):
 
 
 def test_scans_that_a_pacs_does_not_send_do_not_stop_a_run_whose_others_come(
-    make_study, batches, broken_reading
+    make_study, several, broken_reading
 ):
     study = make_study("AABBABA")
     for number in (1, 3, 5):  # three of them, but no three in a row
@@ -146,7 +177,7 @@ def test_scans_that_a_pacs_does_not_send_do_not_stop_a_run_whose_others_come(
 
 
 def test_after_three_misses_in_a_row_a_run_ends_with_what_came_before(
-    make_study, batches, broken_reading
+    make_study, several, broken_reading
 ):
     study = make_study("AABBABABA")
     for number in (3, 4, 5):
@@ -156,13 +187,15 @@ def test_after_three_misses_in_a_row_a_run_ends_with_what_came_before(
 
 
 def test_an_error_of_no_volume_ends_a_run_after_what_came_before_it(
-    make_study, batches, broken_reading
+    make_study, several, broken_reading
 ):
     study = make_study("AABBABA")
     broken_reading["sub-05"] = OSError("the disk is gone")
     with pytest.raises(OSError, match="the disk is gone"):
         score_study(study)
-    assert sorted(entropies(study)) == [f"sub-0{n}_T1w" for n in range(1, 5)]
+    kept = set(entropies(study))
+    assert kept >= {f"sub-0{n}_T1w" for n in range(1, 5)}
+    assert "sub-05_T1w" not in kept
 
 
 def test_a_lost_gpu_is_held_against_no_volume(make_study, monkeypatch, batches):
@@ -178,7 +211,7 @@ def test_a_lost_gpu_is_held_against_no_volume(make_study, monkeypatch, batches):
     assert score_study(study).scored == 7
 
 
-def test_a_run_that_is_stopped_loses_nothing_of_what_was_begun(make_study, batches):
+def test_a_run_that_is_stopped_loses_nothing_of_what_was_begun(make_study, several):
     study = make_study("AABBABA")
     asked: list[None] = []
 
@@ -208,9 +241,50 @@ def test_predictions_of_a_batch_are_kept_like_any(make_study, batches):
         assert np.count_nonzero(stored.mask) > 0
 
 
-def test_a_cpu_takes_one_scan_at_a_time_and_a_gpu_several():
-    assert pace_on(torch.device("cpu")).batch == 1
-    assert pace_on(torch.device("cuda")).batch > 1
+def test_scans_side_by_side_score_to_the_bit_as_one_after_another(
+    make_study, lanes, monkeypatch, two_threads
+):
+    study = make_study("AABBABABBA")
+    assert score_study(study).scored == 10
+    assert torch.get_num_threads() == 2
+    assert len(lanes) > 1
+    assert set(lanes.values()) == {1}
+    together, features = entropies(study), kept_features(study)
+    monkeypatch.setattr(scoring, "pace_on", lambda *_: ONE_BY_ONE)
+    torch.set_num_threads(1)
+    study = make_study("AABBABABBA")
+    score_study(study)
+    assert together == entropies(study)
+    for case_id, values in kept_features(study).items():
+        np.testing.assert_array_equal(features[case_id], values)
+
+
+def test_torch_has_its_threads_again_after_a_run_that_failed(
+    make_study, lanes, broken_reading, two_threads
+):
+    study = make_study("AAB")
+    broken_reading["sub-02"] = OSError("the disk is gone")
+    with pytest.raises(OSError, match="the disk is gone"):
+        score_study(study)
+    assert torch.get_num_threads() == 2
+
+
+def test_side_by_side_no_more_are_begun_than_can_be_under_way_soon():
+    begun: list[int] = []
+    results = Pipeline(None, StudySettings(), begun.append, None).run(range(20), Pace(lanes=3))
+    next(results)
+    assert len(begun) <= 1 + executors.queued(3)
+    results.close()
+    assert len(begun) <= 1 + executors.queued(3)
+
+
+def test_how_a_cpu_and_a_gpu_take_scans(two_threads):
+    one_pass, dropout = StudySettings(), StudySettings(passes=5)
+    assert pace_on(torch.device("cpu"), one_pass) == Pace(lanes=2)
+    assert pace_on(torch.device("cpu"), dropout) == ONE_BY_ONE
+    assert pace_on(torch.device("cuda"), one_pass).batch > 1
+    torch.set_num_threads(1)
+    assert pace_on(torch.device("cpu"), one_pass) == ONE_BY_ONE
 
 
 @pytest.mark.gpu
