@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from scoring_methods import SHIPPED, scored
+from scoring_parts import SHIPPED, scored
 from segmentation_cost import passes_inputs
 from servers import check_page, replace_measured, table
 from torch import nn

@@ -16,17 +16,12 @@ import argparse
 import os
 import re
 import shutil
-import statistics
 import sys
 import tempfile
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unittest.mock import patch
 
 import nibabel as nib
@@ -35,16 +30,27 @@ from monailabel.config import settings
 from servers import (
     Server,
     check_page,
-    multipart,
     our_server,
     replace_measured,
     stock_server,
     table,
-    timed,
     wait_for,
 )
 
 sys.path.insert(0, ".")
+
+from pacs_reader import (
+    FIRST,
+    FURTHER,
+    LOST,
+    PHASES,
+    RESTARTED,
+    TIMES,
+    Reading,
+    ask_further,
+    read,
+    sources,
+)
 
 from tests.pacs import orthanc as archives
 from tests.pacs.dicom_files import Series, slices
@@ -74,15 +80,6 @@ made.save_as(given["--outputDICOM"], write_like_original=False)
 """
 CONF = {"sensitive_feature": "sex", "validation_per_group": "0"}
 STOCK_SETS = "MONAI_LABEL_DICOMWEB_"
-NEXT = "Next Sample"
-PHASES = FIRST, FURTHER, RESTARTED, LOST = (
-    "each submitted", "further", "after a restart", "with a new state directory",
-)  # fmt: skip
-AGAIN, OPEN, NOTHING, FAILED = "segmented", "open", "nothing", "failed"
-FETCH, INFER, SUBMIT, FOUND = "scan fetched", "infer", "Submit answered", "Submit until found"
-TIMES = (f"{NEXT}, {FIRST}", FETCH, INFER, SUBMIT, FOUND, f"{NEXT}, {FURTHER}")
-FOUND_EACH_S, FOUND_WITHIN_S = 0.005, 120.0
-PAUSE_S = 1.0
 FRAME = re.compile(r'File "\S*?/(monailabel/\S+)", line (\d+), in (\w+)')
 RAISED = re.compile(r"^[\w.]*Error: .*", flags=re.MULTILINE)
 
@@ -110,31 +107,6 @@ KINDS = (
     Kind(STOCK, "random", "as it is", {}),
     Kind(STOCK, "random", "its lists kept for 0 s", {f"{STOCK_SETS}CACHE_EXPIRY": "0"}),
 )
-
-
-@dataclass
-class Reading:
-    """What came of one server.
-
-    Attributes:
-        scans: in the archive.
-        done: ids of scans whose segmentation the PACS listed after their submission.
-        offers: name of a phase -> how many offers of a kind.
-        taken: milliseconds of each request.
-        segmented: scans with a segmentation in the PACS at the end of the first phase.
-        left_machine: attempts to reach another machine.
-    """
-
-    scans: int
-    done: set[str] = field(default_factory=set)
-    offers: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    taken: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    segmented: int = 0
-    left_machine: int = 0
-
-    def has(self, case_id: str) -> bool:
-        """Whether a segmentation of the scan lies in the PACS; a new study has new names."""
-        return case_id in self.done or self.segmented == self.scans
 
 
 def main() -> int:
@@ -266,92 +238,6 @@ def stock_without_converter(root: Path) -> tuple[str, int]:
     return f"`{raised}` ({place}, line {line}, `{function}`)", attempts(root)
 
 
-def read(
-    server: Server, archive: Orthanc, strategy: str, found: Reading, masks: Mapping[str, bytes]
-) -> None:
-    """As many scans as there are: take the next, fetch, segment, submit, wait for the PACS.
-
-    Where scans bear their own SeriesInstanceUID, the mask is that of `masks`; else the server's.
-    """
-    for _ in range(found.scans):
-        case_id = next_scan(server, strategy, found, FIRST)
-        if case_id is None:
-            continue
-        fetch = partial(server.ask, "GET", f"/datastore/image?image={case_id}")
-        found.taken[FETCH].append(timed(fetch))
-        if (mask := masks.get(case_id)) is None:
-            taken, mask = clocked(partial(segmented, server, case_id))
-            found.taken[INFER].append(taken)
-        submit(server, archive, case_id, mask, found)
-
-
-def ask_further(server: Server, strategy: str, found: Reading, phase: str) -> None:
-    """The next scan twice as often as there are scans, without a submission.
-
-    Stock `random` fails if every scan left was handed out within the second; hence a pause.
-    """
-    for _ in range(2 * found.scans):
-        if next_scan(server, strategy, found, phase) is not None:
-            time.sleep(PAUSE_S)
-
-
-def next_scan(server: Server, strategy: str, found: Reading, phase: str) -> str | None:
-    """The id that Next Sample tells; counted by whether the scan is segmented already."""
-    offers = found.offers[phase]
-    try:
-        taken, answer = clocked(lambda: server.next_sample(strategy, "reader"))
-    except ValueError:
-        offers[FAILED] += 1
-        return None
-    found.taken[f"{NEXT}, {phase}"].append(taken)
-    case_id: str | None = answer.get("id")
-    offers[NOTHING if case_id is None else AGAIN if found.has(case_id) else OPEN] += 1
-    return case_id
-
-
-def segmented(server: Server, case_id: str) -> bytes:
-    """The mask of a scan by our model, as .nii."""
-    body, kind = multipart({"params": '{"result_extension": ".nii"}'}, {})
-    path = f"/infer/caudate?image={case_id}&output=image"
-    return server.ask("POST", path, body, **{"Content-Type": kind})
-
-
-def submit(server: Server, archive: Orthanc, case_id: str, mask: bytes, found: Reading) -> None:
-    """Submit, and wait until the PACS lists one segmentation more."""
-    wanted = len(segmentations(archive)) + 1
-    started = time.perf_counter()
-    server.submit(case_id, mask, "reader")
-    found.taken[SUBMIT].append(1000 * (time.perf_counter() - started))
-    while len(segmentations(archive)) < wanted:
-        if time.perf_counter() > started + FOUND_WITHIN_S:
-            raise TimeoutError(f"no segmentation within {FOUND_WITHIN_S} s of its submission")
-        time.sleep(FOUND_EACH_S)
-    found.taken[FOUND].append(1000 * (time.perf_counter() - started))
-    found.done.add(case_id)
-
-
-def clocked(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Milliseconds by the clock that a call takes, and its result."""
-    started = time.perf_counter()
-    result = call()
-    return 1000 * (time.perf_counter() - started), result
-
-
-def segmentations(archive: Orthanc) -> list[dict[str, Any]]:
-    """What QIDO tells of each series of DICOM SEG."""
-    return archive.ask("/dicom-web/series?Modality=SEG")
-
-
-def sources(archive: Orthanc) -> set[str]:
-    """SeriesInstanceUID of every scan to which a segmentation in the PACS refers."""
-    found = set()
-    for listed in segmentations(archive):
-        study, series = (listed[tag]["Value"][0] for tag in ("0020000D", "0020000E"))
-        (header,) = archive.ask(f"/dicom-web/studies/{study}/series/{series}/metadata")
-        found.add(header["00081115"]["Value"][0]["0020000E"]["Value"][0])
-    return found
-
-
 def report(found: Sequence[tuple[Kind, Reading]], stopped: tuple[str, int], scans: int) -> str:
     """Markdown: starts, offers, milliseconds."""
     converter = f"`{TOOL}` of PATH" if shutil.which(TOOL) else f"a stand-in for `{TOOL}`"
@@ -363,8 +249,11 @@ def report(found: Sequence[tuple[Kind, Reading]], stopped: tuple[str, int], scan
     counted = [*names, "scans segmented", f"{scans} Next Samples, {FIRST}"]
     counted += [f"{2 * scans} {phase}" for phase in PHASES[1:]]
     rows = [[kind.server, f"`{kind.strategy}`", kind.told] for kind, _ in found]
-    counts = [row + _counts(reading) for row, (_, reading) in zip(rows, found, strict=True)]
-    times = [row + _times(*each) for row, each in zip(rows, found, strict=True)]
+    counts = [row + reading.count_cells() for row, (_, reading) in zip(rows, found, strict=True)]
+    times = [
+        row + reading.time_cells(_stood_in(kind))
+        for row, (kind, reading) in zip(rows, found, strict=True)
+    ]
     return "\n\n".join(
         [
             f"{scans} scans. Stock keeps its lists for {settings.MONAI_LABEL_DICOMWEB_CACHE_EXPIRY}"
@@ -381,28 +270,12 @@ def report(found: Sequence[tuple[Kind, Reading]], stopped: tuple[str, int], scan
     )
 
 
-def _counts(reading: Reading) -> list[str]:
-    cells = [f"{reading.segmented} of {reading.scans}"]
-    for phase in PHASES:
-        offers = reading.offers[phase]
-        told = " / ".join(str(offers[which]) for which in (AGAIN, OPEN, NOTHING, FAILED))
-        cells.append(told if offers else "–")
-    return cells
-
-
-def _times(kind: Kind, reading: Reading) -> list[str]:
-    stood_in = kind.server == STOCK and not shutil.which(TOOL)
-    cells = []
-    for name in TIMES:
-        ms = reading.taken[name]
-        told = f"{statistics.median(ms):.0f} ({max(ms):.0f})" if ms else "–"
-        cells.append("stand-in" if stood_in and name in (SUBMIT, FOUND) else told)
-    return cells
+def _stood_in(kind: Kind) -> bool:
+    return kind.server == STOCK and not shutil.which(TOOL)
 
 
 def _wrong(kind: Kind, reading: Reading) -> bool:
-    again = sum(offers[AGAIN] for offers in reading.offers.values())
-    return kind.server == OURS and (again > 0 or reading.segmented < reading.scans)
+    return kind.server == OURS and (reading.again() > 0 or reading.segmented < reading.scans)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from fair_strategy.host.sentences import EXPECTED, sentence
 from fair_strategy.host.worker import arguments_for
 from fair_strategy.store.faults import storage_fault
 from fair_strategy.workflows.study import Study
+from fair_strategy.workflows.threads import spare_cores
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +214,7 @@ class Worker:
 
 
 def _spawn(arguments: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
-    threads = str(max(1, _cores() - 1))
+    threads = str(spare_cores())
     package_root = str(Path(__file__).resolve().parents[2])
     paths = [package_root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return subprocess.Popen(
@@ -228,7 +229,3 @@ def _spawn(arguments: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
             "PYTHONPATH": os.pathsep.join(paths),
         },
     )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

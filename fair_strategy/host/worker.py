@@ -25,6 +25,7 @@ from fair_strategy.store.faults import storage_fault
 from fair_strategy.workflows.exclusive import exclusive
 from fair_strategy.workflows.pacs.keeping import scans_stay
 from fair_strategy.workflows.study import Study, open_study
+from fair_strategy.workflows.threads import spare_cores
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ def score(study: Study) -> dict[str, Any]:
     from fair_strategy.workflows.upkeep import score_and_plan
 
     # Threads of one forward pass wait for each other: where readers and a training have the cores,
-    # two take ten times the CPU time of one. Reading and writing overlap with it all the same.
-    torch.set_num_threads(1)
+    # two take ten times the CPU time of one. Scans side by side do not; those with dropout are not.
+    torch.set_num_threads(1 if study.settings.passes > 1 else spare_cores())
     with exclusive(study.state_dir, "score"):
         return score_and_plan(study)
 

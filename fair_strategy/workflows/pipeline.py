@@ -3,7 +3,6 @@
 Either the three overlap, each of another scan, or several scans go through all three side by side.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
@@ -21,7 +20,7 @@ from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.inference import Prediction
 from fair_strategy.workflows.executors import InThisProcess, queued
 from fair_strategy.workflows.outcomes import predict_volumes
-from fair_strategy.workflows.threads import one_thread
+from fair_strategy.workflows.threads import cores, one_thread
 
 
 class Named(Protocol):
@@ -74,7 +73,7 @@ def pace_on(device: torch.device, settings: StudySettings) -> Pace:
     other at each layer. Passes with dropout share one generator, and go one by one.
     """
     if device.type != "cpu":
-        return Pace(batch=8, threads=min(_MOST, os.cpu_count() or 1))
+        return Pace(batch=8, threads=min(_MOST, cores()))
     return ONE_BY_ONE if settings.passes > 1 else Pace(lanes=min(_MOST, torch.get_num_threads()))
 
 

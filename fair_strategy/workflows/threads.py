@@ -1,5 +1,6 @@
 """How many threads a process computes with."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,16 @@ and for the interpreter, and so does everybody else whom the server answers.
 """
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def spare_cores() -> int:
+    """As many as work in the background takes: one is left to those who wait for an answer."""
+    return max(1, cores() - 1)
+
+
 @cache
 def keep_numpy_to_one_thread() -> None:
     """Linear algebra of NumPy and SciPy on one thread from here on, in this process.
@@ -29,7 +40,10 @@ def keep_numpy_to_one_thread() -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums over several threads depend on their number, and so would every result."""
+    """Torch computes on one thread in the block, in threads that are started in it, too.
+
+    Sums over several threads depend on their number, and so would every result.
+    """
     import torch
 
     before = torch.get_num_threads()

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import torch
 
+from fair_strategy.config import StudySettings
 from fair_strategy.data.cohort import CohortError, load_cohort
 from fair_strategy.host import worker
 from fair_strategy.host.background import ANSWER_S, RETRY_S, Background, Worker, due
@@ -20,6 +23,7 @@ from fair_strategy.host.sentences import sentence
 from fair_strategy.host.versions import VersionsError, check_versions
 from fair_strategy.host.watcher import Watcher
 from fair_strategy.store import scores
+from fair_strategy.workflows import upkeep
 from fair_strategy.workflows.desk import pending_work
 
 IDLE = {"model": "m1", "unscored": 0, "uncompared": 0, "train_due": False, "plan_stale": False}
@@ -417,3 +421,18 @@ def test_versions_inside_of_the_tested_range_pass():
 
 def test_the_requirement_of_an_extra_is_not_checked():
     check_versions(['monai<1 ; extra == "old"'], installed={"monai": "1.5.2"}.__getitem__)
+
+
+@pytest.mark.parametrize(("passes", "threads"), [(1, 3), (2, 1)])
+def test_a_worker_scores_scans_on_all_cores_but_one_and_dropout_on_one_thread(
+    study, monkeypatch, passes, threads
+):
+    asked: list[int] = []
+    monkeypatch.setattr(worker, "spare_cores", lambda: 3)
+    monkeypatch.setattr(upkeep, "score_and_plan", lambda _: asked.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    try:
+        worker.score(replace(study, settings=StudySettings(passes=passes)))
+    finally:
+        torch.set_num_threads(before)
+    assert asked == [threads]

@@ -1,7 +1,6 @@
 """run.json: what a simulation is, on what it ran, how long, and how far it is."""
 
 import json
-import os
 import platform
 from collections.abc import Sequence
 from importlib import metadata
@@ -20,6 +19,7 @@ from fair_strategy.workflows.simulation.plan import Run
 from fair_strategy.workflows.simulation.settings import SimulationSettings
 from fair_strategy.workflows.simulation.shards import read_shard, shard_path
 from fair_strategy.workflows.simulation.tables import TIMING
+from fair_strategy.workflows.threads import cores
 
 PACKAGES = ("fair-strategy", "torch", "monai", "numpy", "scipy")
 NAME = "run.json"
@@ -61,7 +61,7 @@ def write_description(
         "hardware": {
             "device": workspace.device,
             "kind": device_kind(workspace.device),
-            "cores": _cores(),
+            "cores": cores(),
         },
         **({"wall_seconds": round(wall, 1)} if wall else {}),
         "process_hours": round(hours, 6),
@@ -91,7 +91,3 @@ def _configuration(simulation: SimulationSettings) -> dict[str, Any]:
     localiser = simulation.training.localiser
     configuration["training"]["localiser"] = localiser.name if localiser else None
     return configuration
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
