@@ -46,8 +46,8 @@ class Display:
         self.state.change("overlay_shown", "overlay_threshold", "overlay_opacity")(self._look)
         self.state.change("window")(self._window)
         self.state.change("mask_shown")(self._mask)
-        self._scene.on_view_change(self._letters)
-        self._scene.show_crosshair()
+        self._scene.slices.on_change(self._letters)
+        self._scene.slices.show_crosshair()
         self._drag = WindowDrag(
             self._scene.app.view_manager.get_slice_views(),
             window=self._window_to_drag,
@@ -70,9 +70,9 @@ class Display:
             "next_view": self._next_view,
             "slice_up": lambda: self._move(0, 0, 1),
             "slice_down": lambda: self._move(0, 0, -1),
-            "reset_views": self._scene.reset_views,
-            "zoom_in": lambda: self._scene.zoom(1 / ZOOM_STEP),
-            "zoom_out": lambda: self._scene.zoom(ZOOM_STEP),
+            "reset_views": self._scene.slices.fit,
+            "zoom_in": lambda: self._scene.slices.zoom(1 / ZOOM_STEP),
+            "zoom_out": lambda: self._scene.slices.zoom(ZOOM_STEP),
             "contrast_up": lambda: self._contrast(1 / CONTRAST_STEP, 0.0),
             "contrast_down": lambda: self._contrast(CONTRAST_STEP, 0.0),
             "brighter": lambda: self._contrast(1.0, -0.05),
@@ -103,7 +103,7 @@ class Display:
         self._reading.peaks.restart()
         place = peak.position if peak else self._scene.middle_of_mask()
         if place is not None:
-            self._scene.move_to(place)
+            self._scene.slices.move_to(place)
 
     # ------------------------------------------------------------ overlay, mask, window
 
@@ -148,7 +148,7 @@ class Display:
 
     def _jump(self, peak: Peak | None) -> None:
         if peak is not None:
-            self._scene.jump(peak.position)
+            self._scene.slices.jump(peak.position)
         self._say_peaks()
 
     def _say_peaks(self) -> None:
@@ -169,11 +169,11 @@ class Display:
         view = self.view()
         directions = array(view.get_view_node().GetSliceToRAS())[:3, :3]
         step = view.get_slice_step()
-        at = np.array(self._scene.crosshair().GetCrosshairRAS())
+        at = np.array(self._scene.slices.crosshair().GetCrosshairRAS())
         place = at + step * directions @ np.array([right, up, through])
-        self._scene.move_to((float(place[0]), float(place[1]), float(place[2])))
+        self._scene.slices.move_to((float(place[0]), float(place[1]), float(place[2])))
 
     def _letters(self) -> None:
-        edges = self._scene.edges()
+        edges = self._scene.slices.edges()
         if edges != self.state.edges:
             self.state.edges = edges

@@ -33,7 +33,7 @@ class Editing:
         self.state.change("paint_range", "paint_within")(self._within)
         self.state.change("segment")(self._segment)
         self._scene.undo.index_changed.connect(self._undoable)
-        self._scene.on_view_change(self._tools.cutting.draw)
+        self._scene.slices.on_change(self._tools.cutting.draw)
 
     def actions(self) -> dict[str, Callable[[], Any]]:
         """What keys and buttons may do here."""
@@ -126,7 +126,7 @@ class Editing:
         if not self._scene.is_open:
             return
         view = self._scene.app.view_manager.get_view(self.state.active_view)
-        x, y, z = self._scene.crosshair().GetCrosshairRAS()
+        x, y, z = self._scene.slices.crosshair().GetCrosshairRAS()
         if self._tools.tool is Tool.scissors:
             self._line(lambda: self._tools.cutting.add((x, y, z), view))
         else:

@@ -1,29 +1,27 @@
 """One reader's scene: a scan, the mask that is edited, the overlay; no page, no network."""
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from slicer import (
-    vtkMRMLCrosshairNode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
-    vtkMRMLSliceNode,
     vtkSegmentation,
     vtkSlicerSegmentationsModuleLogic,
 )
 from trame_slicer.core import SlicerApp
 from undo_stack import UndoStack
 
-from fair_strategy.viewer import leftovers, letters
+from fair_strategy.viewer import leftovers
 from fair_strategy.viewer.overlay import Look, Overlay
+from fair_strategy.viewer.slices import Slices
 from fair_strategy.viewer.volumes import (
     Grid,
     add_volume,
-    array,
     oriented,
     read_labels_on,
     read_on,
@@ -61,6 +59,7 @@ class ReviewScene:
 
     def __init__(self, app: SlicerApp | None = None) -> None:
         self.app = app or SlicerApp()
+        self.slices = Slices(self.app)
         self.undo = UndoStack(undo_limit=UNDO_STEPS)
         self.undo.index_changed.connect(self._count_edit)  # undo tells the segmentation nothing
         self.app.segmentation_editor.set_undo_stack(self.undo)
@@ -118,8 +117,8 @@ class ReviewScene:
         self.app.display_manager.show_volume_in_slice_background(self.volume)
         self._start_editing(masks, labels)
         self._overlay(entropy)
-        self.reset_views()
-        self.crosshair().SetCrosshairRAS(*_place(grid, (np.array(grid.scene_shape) - 1) / 2))
+        self.slices.fit()
+        self.slices.crosshair().SetCrosshairRAS(*_place(grid, (np.array(grid.scene_shape) - 1) / 2))
 
     def show_entropy(self, path: Path | None) -> None:
         """Lay an entropy map over the case that is open, where there was none.
@@ -287,52 +286,6 @@ class ReviewScene:
         low, high = self._scan().GetImageData().GetScalarRange()
         return float(low), float(high)
 
-    def zoom(self, factor: float) -> None:
-        """Show less (factor below 1) or more of every slice, around the cross-hair."""
-        place = self.crosshair().GetCrosshairRAS()
-        for view in self.app.view_manager.get_slice_views():
-            view.zoom(1.0 - factor)
-            view.get_view_node().JumpSliceByCentering(*place)
-
-    def reset_views(self) -> None:
-        """Fit every view to the scan, in the three standard orientations."""
-        self.app.display_manager.reset_views()
-
-    def jump(self, position: tuple[float, float, float]) -> None:
-        """Move every slice, and the cross-hair, to a place (RAS, mm)."""
-        for view in self.app.view_manager.get_slice_views():
-            with view.trigger_modified_once():
-                node: vtkMRMLSliceNode = view.get_view_node()
-                node.JumpSliceByCentering(*position)
-        self.crosshair().SetCrosshairRAS(*position)
-
-    def move_to(self, position: tuple[float, float, float]) -> None:
-        """Move the cross-hair, and every slice through it; the views do not pan (RAS, mm)."""
-        for view in self.app.view_manager.get_slice_views():
-            with view.trigger_modified_once():
-                view.get_view_node().JumpSliceByOffsetting(*position)
-        self.crosshair().SetCrosshairRAS(*position)
-
-    def show_crosshair(self) -> None:
-        """Draw a small cross where the keyboard works."""
-        node = self.crosshair()
-        node.SetCrosshairMode(vtkMRMLCrosshairNode.ShowSmallBasic)
-        node.SetCrosshairToFine()
-
-    def crosshair(self) -> vtkMRMLCrosshairNode:
-        """The scene's cross-hair."""
-        return self.app.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-
-    def edges(self) -> dict[str, dict[str, str]]:
-        """For each slice view, by its name, the letters at its four edges, as it is turned now."""
-        views = self.app.view_manager.get_slice_views()
-        return {view.get_singleton_tag(): edges_of(view.get_view_node()) for view in views}
-
-    def on_view_change(self, react: Callable[[], None]) -> None:
-        """Call `react` whenever a slice view is moved or turned."""
-        for view in self.app.view_manager.get_slice_views():
-            view.modified.connect(lambda *_: react())
-
     def _scan(self) -> vtkMRMLScalarVolumeNode:
         if self.volume is None:
             raise RuntimeError("no case is open")
@@ -347,11 +300,6 @@ class ReviewScene:
 def _place(grid: Grid, voxel: NDArray[np.floating]) -> tuple[float, float, float]:
     x, y, z, _ = grid.scene_affine @ [*voxel, 1.0]
     return float(x), float(y), float(z)
-
-
-def edges_of(node: vtkMRMLSliceNode) -> dict[str, str]:
-    """The letters at the edges of a slice view, from its node."""
-    return letters.edges(array(node.GetSliceToRAS()))
 
 
 def _put(

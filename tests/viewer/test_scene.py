@@ -89,7 +89,7 @@ def test_an_outline_beside_is_seen_and_never_handed_in(scene, case, write, tmp_p
     files, mask, matrix = case("LAS", oblique=True)
     model = write("model.nii.gz", np.roll(mask, 6, axis=0), matrix)
     scene.open(files, LABELS)
-    scene.jump(scene.middle_of_mask())
+    scene.slices.jump(scene.middle_of_mask())
     view = scene.app.view_manager.get_view("Red")
     edits, alone = scene.edits, drawn_by(view)
     scene.show_mask(False)
@@ -125,7 +125,7 @@ def test_the_centre_of_the_mask_is_where_it_was_drawn(scene, case):
 @pytest.mark.parametrize("axes", ["RAS", "LAS", "PIR"])
 def test_letters_follow_the_radiological_convention_whatever_the_file(scene, case, axes):
     scene.open(case(axes)[0], LABELS)
-    found = scene.edges()
+    found = scene.slices.edges()
     assert found["Red"] == {"left": "R", "right": "L", "top": "A", "bottom": "P"}
     assert found["Green"] == {"left": "R", "right": "L", "top": "S", "bottom": "I"}
     assert found["Yellow"] == {"left": "A", "right": "P", "top": "S", "bottom": "I"}
@@ -135,9 +135,9 @@ def test_letters_stay_right_when_a_view_is_turned(scene, case):
     scene.open(case()[0], LABELS)
     view = scene.app.view_manager.get_view("Red")
     view.set_orientation("Sagittal")
-    assert scene.edges()["Red"] == {"left": "A", "right": "P", "top": "S", "bottom": "I"}
+    assert scene.slices.edges()["Red"] == {"left": "A", "right": "P", "top": "S", "bottom": "I"}
     view.set_orientation("Axial")
-    assert scene.edges()["Red"]["left"] == "R"
+    assert scene.slices.edges()["Red"]["left"] == "R"
 
 
 def test_letters_agree_with_what_is_drawn(scene, write):
@@ -148,7 +148,7 @@ def test_letters_agree_with_what_is_drawn(scene, write):
     image[2:12, 22:34, 4:26] = 200.0
     scene.open(CaseFiles(write("corner.nii.gz", image, affine("RAS"))), LABELS)
     x, y = centre_of_light(scene.app.view_manager.get_view("Red"))
-    edges = scene.edges()["Red"]
+    edges = scene.slices.edges()["Red"]
     # Low i in RAS is the patient's left; high j is anterior.
     assert edges["right" if x > 0 else "left"] == "L"
     assert edges["top" if y > 0 else "bottom"] == "A"
@@ -252,7 +252,7 @@ def test_a_jump_brings_every_slice_and_the_cross_hair_there(scene, case):
     files, _, matrix = case("LAS", oblique=False)
     scene.open(files, LABELS)
     x, y, z, _ = matrix @ [24, 20, 14, 1]
-    scene.jump((x, y, z))
+    scene.slices.jump((x, y, z))
     offsets = {
         view.get_singleton_tag(): view.get_slice_value()
         for view in scene.app.view_manager.get_slice_views()
@@ -260,7 +260,7 @@ def test_a_jump_brings_every_slice_and_the_cross_hair_there(scene, case):
     assert offsets["Red"] == pytest.approx(z, abs=0.01)
     assert offsets["Green"] == pytest.approx(y, abs=0.01)
     assert abs(offsets["Yellow"]) == pytest.approx(abs(x), abs=0.01)
-    assert np.allclose(scene.crosshair().GetCrosshairRAS(), (x, y, z))
+    assert np.allclose(scene.slices.crosshair().GetCrosshairRAS(), (x, y, z))
 
 
 def test_window_and_range_are_those_of_the_scan(scene, case):
