@@ -7,6 +7,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import active_children
@@ -17,6 +18,7 @@ import psutil
 import torch
 from segmentation_cost import bare_passes, kept_head, passes_inputs
 from servers import table
+from torch import nn
 
 from fair_strategy.config import StudySettings
 from fair_strategy.data import bids
@@ -26,11 +28,14 @@ from fair_strategy.workflows.intake import prepare
 from fair_strategy.workflows.models import current_model
 from fair_strategy.workflows.scoring import score_study
 from fair_strategy.workflows.study import Study, open_study
+from fair_strategy.workflows.threads import one_thread
 
 SHIPPED = Path("apps/fair_caudate/model/pretrained.pt")
 ONE, TWO, PROCESSES = RAN = ("1 thr.", "2 thr.", "2 proc.")
-READ, BARE, WHOLE = "read and decode", "bare passes", "score_study"
-PARTS = (READ, BARE, WHOLE)
+READ, BARE, BOTH, WHOLE = (
+    "read and decode", "bare passes", "both, each of another scan at once", "score_study",
+)  # fmt: skip
+PARTS = (READ, BARE, BOTH, WHOLE)
 
 
 @dataclass
@@ -41,6 +46,8 @@ class Spent:
     wall: float
 
 
+Inputs = list[tuple[nn.Module, torch.Tensor]]
+"""Both networks, each with what it is given for a scan."""
 Measured = Mapping[str, Mapping[str, Spent]]
 """How it ran -> part -> seconds."""
 
@@ -140,10 +147,28 @@ def _on_threads(root: Path, name: str, paths: list[Path], threads: int) -> dict[
     with per_scan(len(paths)) as passing:
         for given in inputs:
             bare_passes(given)
+    with per_scan(len(paths)) as both:
+        _read_and_pass(paths, inputs, threads)
     del inputs
     with per_scan(len(paths)) as scoring:
         scored(study, len(paths))
-    return {READ: reading, BARE: passing, WHOLE: scoring}
+    return {READ: reading, BARE: passing, BOTH: both, WHOLE: scoring}
+
+
+def _read_and_pass(paths: list[Path], inputs: list[Inputs], threads: int) -> None:
+    """What scoring cannot do without, at once as scoring does it.
+
+    Cores that share caches, memory and clock take longer for each of two things than for one.
+    """
+    if threads == 1:
+        with ThreadPoolExecutor(1) as pool:
+            for path, given in zip(paths, inputs, strict=True):
+                reading = pool.submit(read_image, path)
+                bare_passes(given)
+                reading.result()
+        return
+    with one_thread(), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda path, given: (read_image(path), bare_passes(given)), paths, inputs))
 
 
 def _median(several: Sequence[Spent]) -> Spent:
@@ -157,31 +182,36 @@ def parts_table(found: Measured) -> str:
         [part, *(cell for ran in RAN for cell in _cells(found[ran].get(part)))] for part in PARTS
     ]
     names = ["part", *(f"{kind}, {ran}" for ran in RAN for kind in ("CPU-s", "s"))]
-    return table(names, [*rows, _besides_row(found), *_clock_rows(found), _least_row(found)])
+    return table(names, [*rows, *_besides_rows(found), *_clock_rows(found)])
 
 
-def _besides_row(found: Measured) -> list[str]:
+def _besides_rows(found: Measured) -> Iterator[list[str]]:
     # However it runs, a scan's own passes are computed on one thread.
     known = found[ONE][READ].cpu + found[ONE][BARE].cpu
-    shares = [found[ran][WHOLE].cpu / known - 1 for ran in RAN]
-    name = "**besides reading and passes / their sum, one thread**"
-    return [name, *(cell for share in shares for cell in (f"{share:.0%}", ""))]
+    at_once = {
+        ONE: found[ONE][BOTH].cpu,
+        TWO: found[TWO][BOTH].cpu,
+        PROCESSES: found[TWO][BOTH].cpu,
+    }
+    for name, least in (
+        ("**besides reading and passes / their sum, one thread**", dict.fromkeys(RAN, known)),
+        ("besides both at once / both at once", at_once),
+    ):
+        shares = [found[ran][WHOLE].cpu / least[ran] - 1 for ran in RAN]
+        yield [name, *(cell for share in shares for cell in (f"{share:.0%}", ""))]
 
 
 def _clock_rows(found: Measured) -> Iterator[list[str]]:
-    for which, second in (("", TWO), (" on one thread", ONE)):
-        yardsticks = {ONE: found[ONE], TWO: found[second], PROCESSES: found[second]}
-        ratios = [found[ran][WHOLE].wall / _larger(yardsticks[ran]) for ran in RAN]
-        name = f"**the whole / the larger of the two{which}**"
-        yield [name, *(cell for ratio in ratios for cell in ("", f"{ratio:.2f}"))]
-
-
-def _least_row(found: Measured) -> list[str]:
-    """The least that these reads and passes alone take of two cores' time, were they shared out."""
-    one = found[ONE]
-    least = (one[READ].cpu + one[BARE].cpu) / 2 / _larger(found[TWO])
-    name = "**reading and passes on two cores, no pause / the larger of the two**"
-    return [name, "", "", "", f"{least:.2f}", "", ""]
+    larger = _larger(found[TWO])
+    for name, part in (("the whole", WHOLE), ("both at once", BOTH)):
+        cells = [
+            f"{found[ran][part].wall / (_larger(found[ONE]) if ran == ONE else larger):.2f}"
+            if part in found[ran]
+            else ""
+            for ran in RAN
+        ]
+        told = f"{name} / the larger of the two"
+        yield [f"**{told}**" if part == WHOLE else told, *(c for cell in cells for c in ("", cell))]
 
 
 def _larger(parts: Mapping[str, Spent]) -> float:

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -121,6 +121,23 @@ class Pool:
             plain["features"] = self.features.to_json()
             plain["labelled_features"] = self.labelled_features.to_json()
         return plain
+
+    def numbered(self) -> "Pool":
+        """The same pool with a number for the id of each candidate, in the order of `cases`.
+
+        Random draws rest on the order of the ids, which this is where `cases` were sorted by them
+        and some have another id since.
+        """
+        names = {case.case_id: f"{number:09}" for number, case in enumerate(self.cases)}
+        return replace(
+            self,
+            cases=tuple(replace(case, case_id=names[case.case_id]) for case in self.cases),
+            first=frozenset(names.get(case_id, case_id) for case_id in self.first),
+            features=Features(
+                tuple(names.get(case_id, case_id) for case_id in self.features.case_ids),
+                self.features.rows,
+            ),
+        )
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Pool":

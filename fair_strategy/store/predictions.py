@@ -34,6 +34,7 @@ __all__ = [
     "full_entropy",
     "full_mask",
     "has_prediction",
+    "predicted_by",
     "prune",
     "read_predicted_mask",
     "read_prediction",
@@ -85,6 +86,11 @@ def has_prediction(state_dir: Path, model: str, case_id: str, fingerprint: str) 
     if not told:  # damaged, or of a release before, which wrote none
         return read_prediction(state_dir, model, case_id, fingerprint) is not None
     return told == key(model, case_id, fingerprint)
+
+
+def predicted_by(state_dir: Path, model: str) -> set[str]:
+    """Ids of the cases of which a file of this model lies there, whatever is in it."""
+    return {file.name.removesuffix(".npz") for file in Path(state_dir, FOLDER, model).glob("*.npz")}
 
 
 def _ending(path: Path) -> bytes:

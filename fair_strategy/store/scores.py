@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,6 +112,16 @@ def features(store: Store, model: str, settings_hash: str) -> dict[str, NDArray[
         (model, settings_hash),
     )
     return {row["case_id"]: np.frombuffer(row["features"], dtype=_FLOAT16) for row in rows}
+
+
+def forget_unkept(store: Store, model: str, kept: Collection[str]) -> int:
+    """Delete a model's scores of all cases but those of `kept`; of how many cases they were."""
+    known = store.read().execute("SELECT DISTINCT case_id FROM scores WHERE model = ?", (model,))
+    gone = [(model, case_id) for (case_id,) in known if case_id not in kept]
+    if gone:
+        with store.transaction() as connection:
+            connection.executemany("DELETE FROM scores WHERE model = ? AND case_id = ?", gone)
+    return len(gone)
 
 
 def digest_of_scored(store: Store, model: str, settings_hash: str) -> str:

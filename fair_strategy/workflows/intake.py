@@ -14,13 +14,13 @@ from fair_strategy.data.bids import Scan
 from fair_strategy.data.cohort import Cohort, CohortError
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.volumes import Mask, VolumeError
-from fair_strategy.store import cases, scores
+from fair_strategy.store import cases, predictions, scores
 from fair_strategy.store.cases import Changes, LabelRecord, Split
 from fair_strategy.store.database import Store
 from fair_strategy.store.readings import CONSENSUS
 from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows.masks import checked_mask, place_of_mask, store_mask
-from fair_strategy.workflows.models import publish_shipped
+from fair_strategy.workflows.models import publish_shipped, shown_models
 from fair_strategy.workflows.replacing import replacing, settle
 from fair_strategy.workflows.sources import source_of
 from fair_strategy.workflows.study import Study
@@ -53,7 +53,20 @@ def prepare(study: Study) -> list[str]:
         publish_shipped(study)
     except (OSError, ValueError) as error:
         notes.append(str(error))
-    return notes
+    return notes + _lost_predictions(study)
+
+
+def _lost_predictions(study: Study) -> list[str]:
+    """Scores whose prediction is gone are forgotten, and so made again with it.
+
+    Readers are shown a prediction because there is a score. The folder may have been left out of a
+    backup, or removed to make room.
+    """
+    count = sum(
+        scores.forget_unkept(study.store, model, predictions.predicted_by(study.state_dir, model))
+        for model in shown_models(study)
+    )
+    return [f"{count} predictions are gone; these scans are scored again"] if count else []
 
 
 def refresh(study: Study) -> Changes:

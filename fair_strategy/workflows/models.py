@@ -70,6 +70,13 @@ def current_model_file(study: Study) -> ModelFile:
     return ModelFile(record.path, record.checksum, study.device or "cpu")
 
 
+def shown_models(study: Study) -> list[str]:
+    """Checksums of the models whose predictions readers are shown: the current one, the last."""
+    if scores.current_checksum(study.store) is None:
+        return []
+    return scores.checksums(study.store)[:2]
+
+
 def publish_shipped(study: Study) -> str:
     """Make the shipped checkpoint current if no trained one is; its checksum.
 

@@ -17,6 +17,7 @@ from fair_strategy.acquisition.weights import group_weights
 from fair_strategy.config import StudySettings
 from fair_strategy.data import bids
 from fair_strategy.store import cases, plans, scores
+from fair_strategy.store.plans import PlanRecord
 from fair_strategy.store.scores import ScoreRecord
 from fair_strategy.store.settings import get_value, set_value
 from fair_strategy.workflows.performance import count_comparisons, study_performance
@@ -145,6 +146,8 @@ def weights_of(
 def replay(study: Study, decision_id: int) -> dict[str, Any]:
     """Rebuild the plan behind a decision from its stored inputs and compare.
 
+    One whose scans have another name since, because their person was erased, is rebuilt as well.
+
     Returns:
         ``decision``, ``plan``, ``strategy``, ``case_id``, ``position``, ``replayed`` (the case that
         the rebuilt plan has there) and ``same`` (True if every row came out as stored).
@@ -154,16 +157,26 @@ def replay(study: Study, decision_id: int) -> dict[str, Any]:
     decision = plans.decision(study.store, decision_id)
     plan = plans.plan(study.store, decision.plan_id)
     stored = plans.rows(study.store, decision.plan_id)
-    rebuilt = order(plan.strategy, Pool.from_json(plan.inputs), plan.seed)
+    rebuilt = _rebuilt(plan)
     return {
         "decision": decision_id,
         "plan": plan.plan_id,
         "strategy": plan.strategy,
         "position": decision.position,
         "case_id": decision.case_id,
-        "replayed": rebuilt[decision.position].case_id,
-        "same": [r.case_id for r in stored] == [r.case_id for r in rebuilt],
+        "replayed": rebuilt[decision.position],
+        "same": [r.case_id for r in stored] == rebuilt,
     }
+
+
+def _rebuilt(plan: PlanRecord) -> list[str]:
+    """Ids in the order of a plan, made again from its inputs."""
+    pool = Pool.from_json(plan.inputs)
+    ids = [case.case_id for case in pool.cases]
+    if ids == sorted(ids):
+        return [row.case_id for row in order(plan.strategy, pool, plan.seed)]
+    # They were sorted when the plan was made; an erasure leaves a random name in the same place.
+    return [ids[int(row.case_id)] for row in order(plan.strategy, pool.numbered(), plan.seed)]
 
 
 def plan_is_stale(study: Study) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from fair_strategy.data.volumes import write_image, write_mask
 from fair_strategy.store import cases, plans, predictions, scores
 from fair_strategy.store.predictions import StoredPrediction, full_entropy, full_mask
+from fair_strategy.workflows.models import shown_models
 from fair_strategy.workflows.scoring import ensure_prediction
 from fair_strategy.workflows.study import LABEL, Study
 
@@ -54,14 +55,14 @@ def entropy_volume(study: Study, case_id: str, suffix: str = ".nii.gz") -> Path 
 def predicted_ids(study: Study) -> set[str]:
     """Ids of the scans whose pre-segmentation can be shown without a wait."""
     found: set[str] = set()
-    for checksum in _shown_models(study):
+    for checksum in shown_models(study):
         found |= scores.scores(study.store, checksum, study.settings_hash).keys()
     return found
 
 
 def count_predicted(study: Study, case_id: str | None = None) -> int:
     """How many of the scans that are there `predicted_ids` holds; of one scan: 1 or 0."""
-    models = _shown_models(study)
+    models = shown_models(study)
     return scores.count_scores(study.store, models, study.settings_hash, case_id=case_id)
 
 
@@ -100,7 +101,7 @@ def markups(study: Study, case_id: str) -> dict[str, Any]:
 def shown_prediction(study: Study, case_id: str) -> StoredPrediction | None:
     """The current model's prediction of a case; the last model's while that is not there yet."""
     record = cases.case(study.store, case_id)
-    for checksum in _shown_models(study):
+    for checksum in shown_models(study):
         found = predictions.read_prediction(study.state_dir, checksum, case_id, record.fingerprint)
         if found is not None:
             return found
@@ -110,16 +111,10 @@ def shown_prediction(study: Study, case_id: str) -> StoredPrediction | None:
 def shown_model(study: Study, case_id: str) -> str | None:
     """Checksum of the model of `shown_prediction`, without reading its arrays; None without one."""
     fingerprint = cases.case(study.store, case_id).fingerprint
-    for checksum in _shown_models(study):
+    for checksum in shown_models(study):
         if predictions.has_prediction(study.state_dir, checksum, case_id, fingerprint):
             return checksum
     return None
-
-
-def _shown_models(study: Study) -> list[str]:
-    if scores.current_checksum(study.store) is None:
-        return []
-    return scores.checksums(study.store)[:2]
 
 
 def _materialised(study: Study, stored: StoredPrediction, what: str, suffix: str) -> Path:

@@ -1,11 +1,15 @@
+import shutil
+
 import numpy as np
 import pytest
 
 from fair_strategy.config import StudySettings
 from fair_strategy.data.volumes import read_mask, write_mask
-from fair_strategy.store import cases
+from fair_strategy.store import cases, scores
 from fair_strategy.workflows.desk import submit
 from fair_strategy.workflows.intake import import_masks, prepare
+from fair_strategy.workflows.models import current_model
+from fair_strategy.workflows.scoring import score_study
 from fair_strategy.workflows.study import StudyError, default_state_dir, open_study
 from tests.helpers import AFFINE, blob, write_cohort, write_model
 
@@ -158,3 +162,20 @@ def test_a_mask_that_is_submitted_again_keeps_the_one_before(tmp_path):
         submit(study, "sub-01_T1w", tmp_path / "mask.nii.gz", client_id="anna")
     [kept] = (study.state_dir / "replaced").iterdir()
     assert np.array_equal(read_mask(kept).array, blob(1)[1])
+
+
+def test_scores_without_their_predictions_are_made_again_at_the_next_start(tmp_path):
+    study = study_of(write_cohort(tmp_path / "images", "AABB"), tmp_path)
+    prepare(study)
+    score_study(study)
+    model = current_model(study).checksum
+    before = scores.scores(study.store, model, study.settings_hash)
+    (study.state_dir / "predictions" / model / "sub-02_T1w.npz").unlink()
+    assert prepare(study) == ["1 predictions are gone; these scans are scored again"]
+    assert scores.unscored(study.store, model, study.settings_hash) == ["sub-02_T1w"]
+    shutil.rmtree(study.state_dir / "predictions")  # as in a backup without them
+    assert prepare(study) == ["3 predictions are gone; these scans are scored again"]
+    assert score_study(study).scored == 4
+    again = scores.scores(study.store, model, study.settings_hash)
+    assert {i: s.entropies for i, s in again.items()} == {i: s.entropies for i, s in before.items()}
+    assert prepare(study) == []
