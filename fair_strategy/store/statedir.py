@@ -21,7 +21,7 @@ NETWORK_FILESYSTEMS = frozenset(
 # A folder of the host in a virtual machine or container: host and guest have each a memory and,
 # mostly, locks of their own. As the root of a sandboxed container (gVisor, Kata) it is that
 # container's alone, and all that it has: there it is accepted.
-SHARED_WITH_HOST = frozenset({"9p", "virtiofs"})
+SHARED_WITH_HOST = frozenset({"9p", "virtiofs", "vboxsf", "prl_fs", "vmhgfs"})
 # Of programs that serve a file system few have a local disk below; what is not here is refused.
 LOCAL_FUSE = frozenset(
     {"fuse.ntfs", "fuse.ntfs-3g", "fuse.exfat", "fuse.ext2", "fuse.ext3", "fuse.ext4"}

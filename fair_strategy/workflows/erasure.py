@@ -32,8 +32,8 @@ BEGUN = "erasing.json"
 """What is to go, while it goes; names the person, and is the last that goes."""
 # Databases that were damaged once, logs, and files that a kill left half written.
 _OF_ANYBODY = (
-    f"{DATABASE_NAME}.corrupt-*", attempts.FILE, "*.log*", ".*.tmp", "backups/.*", "drafts/*/.*",
-    "cache/*/.*", "predictions/*/.*",
+    f"{DATABASE_NAME}.corrupt-*", attempts.FILE, "*.log*", ".*.tmp", "backups/.*", "backups/*-wal",
+    "backups/*-shm", "drafts/*/.*", "cache/*/.*", "predictions/*/.*",
 )  # fmt: skip
 
 

@@ -152,7 +152,9 @@ def labelled(make_study):
     mask.unlink()
     (study.state_dir / "audits").mkdir()
     (study.state_dir / "audits" / "cases.csv").write_text(CASE)
-    backup(study.store)
+    copy = backup(study.store)
+    for log in ("-wal", "-shm"):  # of a copy that somebody opened
+        copy.with_name(f"{copy.name}{log}").write_text(CASE)
     take_away(study, PERSON)
     return study
 
