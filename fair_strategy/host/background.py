@@ -20,8 +20,8 @@ from fair_strategy.host.flushing import Flushing
 from fair_strategy.host.sentences import EXPECTED, sentence
 from fair_strategy.host.worker import arguments_for
 from fair_strategy.store.faults import storage_fault
+from fair_strategy.workflows.machine import spare_cores
 from fair_strategy.workflows.study import Study
-from fair_strategy.workflows.threads import spare_cores
 
 log = logging.getLogger(__name__)
 

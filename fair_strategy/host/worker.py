@@ -16,16 +16,15 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fair_strategy.host.sentences import EXPECTED, sentence
 from fair_strategy.store.faults import storage_fault
 from fair_strategy.workflows.exclusive import exclusive
+from fair_strategy.workflows.machine import memory_bytes, spare_cores
 from fair_strategy.workflows.pacs.keeping import scans_stay
 from fair_strategy.workflows.study import Study, open_study
-from fair_strategy.workflows.threads import spare_cores
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +47,9 @@ def score(study: Study) -> dict[str, Any]:
     from fair_strategy.workflows.upkeep import score_and_plan
 
     # Threads of one forward pass wait for each other: where readers and a training have the cores,
-    # two take ten times the CPU time of one. Scans side by side do not; those with dropout are not.
-    torch.set_num_threads(1 if study.settings.passes > 1 else spare_cores())
+    # two take ten times the CPU time of one. Scans side by side do not, see pipeline.pace_on.
+    on_cpu = (study.device or "cpu") == "cpu"
+    torch.set_num_threads(spare_cores() if on_cpu and study.settings.passes == 1 else 1)
     with exclusive(study.state_dir, "score"):
         return score_and_plan(study)
 
@@ -177,10 +177,7 @@ def bound_memory(limit: int | None = None) -> None:
     Args:
         limit: bytes; None for the memory of the machine or of the container.
     """
-    if limit is None:
-        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        with suppress(OSError, ValueError):  # no control group, or one without a limit
-            limit = min(limit, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    limit = memory_bytes() if limit is None else limit
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     if most == resource.RLIM_INFINITY or limit <= most:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, most))

@@ -48,6 +48,10 @@ class Attempts:
         """How many processes died while they had this file in hand."""
         return self._deaths[_key(record)]
 
+    def any_deaths(self) -> bool:
+        """Whether a process died in the last runs: the memory may be short, for several at once."""
+        return bool(self._deaths)
+
     def begin(self, record: CaseRecord) -> None:
         """The volume is in hand from now on."""
         self._in_hand.append(_key(record))

@@ -52,7 +52,7 @@ def score_folder(
     In the end the rows stand in the order of the scans, whoever was first.
 
     Args:
-        workers: where scans are scored; None for this process, in batches on a GPU. The table is
+        workers: where scans are scored; None for this process, see pipeline.pace_on. The table is
             written here alone.
         progress: called with (done, total) after each scan.
     Raises:

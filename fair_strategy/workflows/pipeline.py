@@ -19,8 +19,9 @@ from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.inference import Prediction
 from fair_strategy.workflows.executors import InThisProcess, queued
+from fair_strategy.workflows.machine import cores, memory_bytes
 from fair_strategy.workflows.outcomes import predict_volumes
-from fair_strategy.workflows.threads import cores, one_thread
+from fair_strategy.workflows.threads import one_thread
 
 
 class Named(Protocol):
@@ -45,13 +46,13 @@ class Pace:
         batch: in one batch of the network; as many are read ahead.
         threads: that read, and as many that reduce what the network says; 0 for none beside the
             one that reads ahead.
-        lanes: scans side by side, each from file to result on a thread of its own; with more than
-            one, nothing of the above counts.
+        lanes: scans side by side, each from file to result on a thread of its own: then nothing of
+            the above counts; 0 for no such way.
     """
 
     batch: int = 1
     threads: int = 0
-    lanes: int = 1
+    lanes: int = 0
 
     def reducing(self) -> Executor:
         """Where predictions become results: in threads, or then and there."""
@@ -61,8 +62,10 @@ class Pace:
 ONE_BY_ONE = Pace()
 """The next scan is read while one is in the network: for one thread of the network's."""
 
-_MOST = 8
-"""Threads at once. More would wait for each other, and each holds a scan in memory."""
+_MOST_THREADS = 8
+"""More would wait for each other."""
+_LANE_BYTES = 2 * 1024**3
+"""Memory of the machine that lets one more scan be under way: 0.3 GB of a whole head, or more."""
 
 
 def pace_on(device: torch.device, settings: StudySettings) -> Pace:
@@ -73,8 +76,11 @@ def pace_on(device: torch.device, settings: StudySettings) -> Pace:
     other at each layer. Passes with dropout share one generator, and go one by one.
     """
     if device.type != "cpu":
-        return Pace(batch=8, threads=min(_MOST, cores()))
-    return ONE_BY_ONE if settings.passes > 1 else Pace(lanes=min(_MOST, torch.get_num_threads()))
+        return Pace(batch=8, threads=min(_MOST_THREADS, cores()))
+    threads = torch.get_num_threads()
+    if threads == 1 or settings.passes > 1:
+        return ONE_BY_ONE
+    return Pace(lanes=max(1, min(_MOST_THREADS, threads, memory_bytes() // _LANE_BYTES)))
 
 
 @dataclass(frozen=True)
@@ -97,10 +103,12 @@ class Pipeline(Generic[Scan, R]):
     def run(self, scans: Iterable[Scan], pace: Pace) -> Iterator[tuple[Scan, R | Why]]:
         """What becomes of each scan, in their order.
 
+        Side by side a scan that failed is tried once more, alone, after all others.
+
         Raises:
             Exception: what is nobody's volume's, after all that was begun before it.
         """
-        if pace.lanes > 1:
+        if pace.lanes:
             return self._side_by_side(scans, pace.lanes)
         return self._results(self._read_ahead(scans, pace), pace)
 
@@ -140,7 +148,19 @@ class Pipeline(Generic[Scan, R]):
 
     def _side_by_side(self, scans: Iterable[Scan], lanes: int) -> Iterator[tuple[Scan, R | Why]]:
         # On one thread each, so that a scan's numbers do not depend on how many are at work.
-        with one_thread(), ThreadPoolExecutor(lanes) as pool:
+        with one_thread():
+            failed: list[Scan] = []
+            for scan, result in self._at_once(scans, lanes):
+                if isinstance(result, str):
+                    failed.append(scan)
+                else:
+                    yield scan, result
+            # It may have been the others that left it no memory.
+            for scan in failed:
+                yield scan, self._through(scan)
+
+    def _at_once(self, scans: Iterable[Scan], lanes: int) -> Iterator[tuple[Scan, R | Why]]:
+        with ThreadPoolExecutor(lanes) as pool:
             try:
                 begun = ((scan, pool.submit(self._through, scan)) for scan in scans)
                 yield from _in_order(begun, queued(lanes))
@@ -148,12 +168,15 @@ class Pipeline(Generic[Scan, R]):
                 pool.shutdown(cancel_futures=True)
 
     def _through(self, scan: Scan) -> R | Why:
-        reading: Future[Volume] = Future()
+        # An error that is kept holds what its frames hold, a scan that did not fit among it.
         try:
-            reading.set_result(self.read(scan))
-        except Exception as error:
-            reading.set_exception(error)
-        return next(result for _, result in self._results([(scan, reading)], ONE_BY_ONE))
+            volume = self.read(scan)
+        except VolumeError as error:
+            return str(error)
+        except ArchiveUnavailable as error:
+            return error.with_traceback(None)
+        [told] = predict_volumes(self.model, [(scan.case_id, volume)], self.settings)
+        return self._reduced(scan, str(told) if isinstance(told, VolumeError) else told)
 
     def _predicted(self, group: list[Reading[Scan]]) -> Iterator[tuple[Scan, Prediction | Why]]:
         found: list[Volume | Why] = []

@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from itertools import chain, takewhile
 
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
@@ -34,6 +35,8 @@ from fair_strategy.workflows.writing import Found, Writer
 log = logging.getLogger(__name__)
 
 _MISSED_IN_A_ROW = 3
+_OF_A_PACS = 2
+"""Scans fetched side by side."""
 
 
 @dataclass
@@ -82,13 +85,14 @@ def score_study(
     else:
         found = _on(workers, study, wanted, model)
     missed = 0
-    for done, (record, outcome) in enumerate(_kept(study, found), start=1):
-        _note(study, report, record, outcome)
-        if progress:
-            progress(done, len(todo))
-        missed = missed + 1 if isinstance(outcome, ArchiveUnavailable) else 0
-        if missed == _MISSED_IN_A_ROW:
-            break
+    with closing(found), closing(_kept(study, found)) as kept:
+        for done, (record, outcome) in enumerate(kept, start=1):
+            _note(study, report, record, outcome)
+            if progress:
+                progress(done, len(todo))
+            missed = missed + 1 if isinstance(outcome, ArchiveUnavailable) else 0
+            if missed == _MISSED_IN_A_ROW:
+                break
     report.seconds = time.monotonic() - started
     return report
 
@@ -145,10 +149,16 @@ def predict_case(
 
 def _here(
     study: Study, records: Iterable[CaseRecord], file: ModelFile, stop: Callable[[], bool]
-) -> Iterator[Found]:
+) -> Generator[Found]:
     line = _pipeline(study, file.load())
     attempts = Attempts(study.state_dir, file.checksum)
     suspects: list[CaseRecord] = []
+
+    pace = pace_on(line.model.device, study.settings)
+    if study.pacs is not None:  # which others ask, too
+        pace = replace(pace, lanes=min(pace.lanes, _OF_A_PACS))
+    if attempts.any_deaths():
+        pace = replace(pace, lanes=min(pace.lanes, 1))
 
     def trusted() -> Iterator[CaseRecord]:
         for record in records:
@@ -167,7 +177,6 @@ def _here(
             else:
                 yield from line.run([record], pace)
 
-    pace = pace_on(line.model.device, study.settings)
     try:
         for record, outcome in chain(line.run(trusted(), pace), alone()):
             attempts.end(record)
@@ -188,7 +197,7 @@ def _pipeline(study: Study, model: Model) -> Pipeline[CaseRecord, Outcome]:
 
 def _on(
     workers: Workers, study: Study, records: Iterable[CaseRecord], model: ModelFile
-) -> Iterator[Found]:
+) -> Generator[Found]:
     if study.pacs is not None:
         raise StudyError("scans in a PACS are scored without --cluster: no worker can fetch them")
     asked: dict[str, CaseRecord] = {}
@@ -206,7 +215,7 @@ def _on(
             yield record, outcome
 
 
-def _kept(study: Study, found: Iterable[Found]) -> Iterator[Found]:
+def _kept(study: Study, found: Iterable[Found]) -> Generator[Found]:
     """The same, each outcome once it is written; that is done while the next one is computed.
 
     An error of `found` is raised after all that it gave before is written.

@@ -1,6 +1,5 @@
 """How many threads a process computes with."""
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,16 +14,6 @@ one_forward_pass = threading.Lock()
 Side by side they double the memory, not the speed: the threads of each wait for those of the other
 and for the interpreter, and so does everybody else whom the server answers.
 """
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def spare_cores() -> int:
-    """As many as work in the background takes: one is left to those who wait for an answer."""
-    return max(1, cores() - 1)
 
 
 @cache
@@ -42,7 +31,8 @@ def keep_numpy_to_one_thread() -> None:
 def one_thread() -> Iterator[None]:
     """Torch computes on one thread in the block, in threads that are started in it, too.
 
-    Sums over several threads depend on their number, and so would every result.
+    Sums over several threads depend on their number, and so would every result. One block at a
+    time: the number is the whole process's.
     """
     import torch
 

@@ -423,16 +423,18 @@ def test_the_requirement_of_an_extra_is_not_checked():
     check_versions(['monai<1 ; extra == "old"'], installed={"monai": "1.5.2"}.__getitem__)
 
 
-@pytest.mark.parametrize(("passes", "threads"), [(1, 3), (2, 1)])
+@pytest.mark.parametrize(
+    ("passes", "device", "threads"), [(1, None, 3), (1, "cpu", 3), (2, None, 1), (1, "cuda", 1)]
+)
 def test_a_worker_scores_scans_on_all_cores_but_one_and_dropout_on_one_thread(
-    study, monkeypatch, passes, threads
+    study, monkeypatch, passes, device, threads
 ):
     asked: list[int] = []
     monkeypatch.setattr(worker, "spare_cores", lambda: 3)
     monkeypatch.setattr(upkeep, "score_and_plan", lambda _: asked.append(torch.get_num_threads()))
     before = torch.get_num_threads()
     try:
-        worker.score(replace(study, settings=StudySettings(passes=passes)))
+        worker.score(replace(study, settings=StudySettings(passes=passes), device=device))
     finally:
         torch.set_num_threads(before)
     assert asked == [threads]

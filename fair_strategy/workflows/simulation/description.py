@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fair_strategy.learning.checkpoint import write_atomically
+from fair_strategy.workflows.machine import cores
 from fair_strategy.workflows.simulation.environment import (
     device_kind,
     differences,
@@ -19,7 +20,6 @@ from fair_strategy.workflows.simulation.plan import Run
 from fair_strategy.workflows.simulation.settings import SimulationSettings
 from fair_strategy.workflows.simulation.shards import read_shard, shard_path
 from fair_strategy.workflows.simulation.tables import TIMING
-from fair_strategy.workflows.threads import cores
 
 PACKAGES = ("fair-strategy", "torch", "monai", "numpy", "scipy")
 NAME = "run.json"

@@ -1,6 +1,7 @@
 """Scans in batches, as on a GPU, here on a CPU at the same pace; and scans side by side."""
 
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from fair_strategy.config import StudySettings
 from fair_strategy.data.cohort import load_cohort
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
+from fair_strategy.data.grids import VolumeError
 from fair_strategy.learning.inference import predict_together
-from fair_strategy.store import predictions, scores
-from fair_strategy.workflows import executors, folder, models, outcomes, scoring
+from fair_strategy.store import cases, predictions, scores
+from fair_strategy.workflows import executors, folder, models, outcomes, pipeline, scoring
+from fair_strategy.workflows.attempts import Attempts
 from fair_strategy.workflows.folder import score_folder
 from fair_strategy.workflows.intake import refresh
 from fair_strategy.workflows.models import current_model
@@ -259,6 +262,36 @@ def test_scans_side_by_side_score_to_the_bit_as_one_after_another(
         np.testing.assert_array_equal(features[case_id], values)
 
 
+def test_a_scan_that_others_left_no_memory_is_scored_alone(make_study, lanes, monkeypatch):
+    study = make_study("AABB")
+    real, at_once = scoring.read_scan, threading.Semaphore(1)
+
+    def only_one_fits(path):
+        if not at_once.acquire(blocking=False):
+            raise VolumeError(f"{path.name}: does not fit into the memory")
+        try:
+            time.sleep(0.2)
+            return real(path)
+        finally:
+            at_once.release()
+
+    monkeypatch.setattr(scoring, "read_scan", only_one_fits)
+    report = score_study(study)
+    assert (report.scored, report.unreadable) == (4, {})
+
+
+def test_what_fails_alone_too_is_told_after_the_others(make_study, lanes):
+    study = make_study("AABB")
+    broken = study.images_dir / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:200])
+    told = []
+    line = scoring._pipeline(study, current_model(study))
+    records = cases.cases(study.store)
+    for record, outcome in line.run(records, Pace(lanes=3)):
+        told.append((record.case_id, isinstance(outcome, str)))
+    assert told == [(f"sub-0{n}_T1w", n == 2) for n in (1, 3, 4, 2)]
+
+
 def test_torch_has_its_threads_again_after_a_run_that_failed(
     make_study, lanes, broken_reading, two_threads
 ):
@@ -270,21 +303,83 @@ def test_torch_has_its_threads_again_after_a_run_that_failed(
 
 
 def test_side_by_side_no_more_are_begun_than_can_be_under_way_soon():
-    begun: list[int] = []
-    results = Pipeline(None, StudySettings(), begun.append, None).run(range(20), Pace(lanes=3))
+    asked, go = [], threading.Event()
+
+    def scans():
+        for number in range(30):
+            asked.append(number)
+            yield number
+
+    def read(number):
+        assert go.wait(20)
+        raise VolumeError(f"{number}")
+
+    results = Pipeline(None, StudySettings(), read, None).run(scans(), Pace(lanes=3))
+    waiting = threading.Thread(target=lambda: next(results))
+    waiting.start()
+    time.sleep(0.5)
+    assert len(asked) == 1 + executors.queued(3)  # the first is waited for
+    go.set()
+    waiting.join()
+
+
+def test_a_run_that_nobody_wants_any_more_begins_nothing_else(make_study):
+    read = []
+
+    def slowly(number):
+        read.append(number)
+        time.sleep(0.2)
+        raise ArchiveUnavailable("no answer")
+
+    results = Pipeline(None, StudySettings(), slowly, None).run(range(30), Pace(lanes=2))
     next(results)
-    assert len(begun) <= 1 + executors.queued(3)
     results.close()
-    assert len(begun) <= 1 + executors.queued(3)
+    assert len(read) <= 4  # two that were done or waited for, two at work
 
 
-def test_how_a_cpu_and_a_gpu_take_scans(two_threads):
+def test_a_folder_is_scored_side_by_side_too(make_study, model_file, tmp_path, lanes, monkeypatch):
+    images = make_study("AABBA").images_dir
+    cohort = load_cohort(images / "participants.tsv", sensitive_feature=("group",))
+    monkeypatch.setattr(folder, "pace_on", lambda *_: Pace(lanes=3))
+    out = tmp_path / "scores.tsv"
+    report = score_folder(images, cohort, models.model_file(model_file), StudySettings(), out)
+    assert report.scored == 5
+    assert len(lanes) > 1
+
+
+def test_how_a_cpu_and_a_gpu_take_scans(two_threads, monkeypatch):
     one_pass, dropout = StudySettings(), StudySettings(passes=5)
+    monkeypatch.setattr(pipeline, "memory_bytes", lambda: 64 * 1024**3)
     assert pace_on(torch.device("cpu"), one_pass) == Pace(lanes=2)
     assert pace_on(torch.device("cpu"), dropout) == ONE_BY_ONE
     assert pace_on(torch.device("cuda"), one_pass).batch > 1
-    torch.set_num_threads(1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    assert pace_on(torch.device("cpu"), one_pass) == Pace(lanes=8)
+    monkeypatch.setattr(pipeline, "memory_bytes", lambda: 1024**3)
+    assert pace_on(torch.device("cpu"), one_pass) == Pace(lanes=1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert pace_on(torch.device("cpu"), one_pass) == ONE_BY_ONE
+
+
+@pytest.mark.parametrize(
+    ("pacs", "died", "expected"), [(None, False, 3), ("a PACS", False, 2), (None, True, 1)]
+)
+def test_fewer_side_by_side_where_a_pacs_sends_them_or_a_process_died(
+    make_study, monkeypatch, lanes, pacs, died, expected
+):
+    study = make_study("AAB")
+    if died:
+        record = cases.cases(study.store)[0]
+        Attempts(study.state_dir, current_model(study).checksum).begin(record)  # and no end
+    paces = []
+
+    def noted(_, scans, pace):
+        paces.append(pace.lanes)
+        return iter([(scan, "not read") for scan in scans])
+
+    monkeypatch.setattr(Pipeline, "run", noted)
+    score_study(replace(study, pacs=pacs))
+    assert set(paces) == {expected}
 
 
 @pytest.mark.gpu
