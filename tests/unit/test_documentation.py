@@ -1,9 +1,12 @@
 """What the code and the README point to exists."""
 
 import re
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+
+from fair_strategy.config import HostSettings, StudySettings
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(
@@ -63,3 +66,15 @@ def test_every_setting_that_the_how_to_pages_use_exists() -> None:
             used |= set(pairs.split()[::2])
     assert used >= {"sensitive_feature", "rule"}
     assert used - known - {"name", "value", "NAME"} == set()
+
+
+def test_the_page_of_settings_tells_each_as_it_is() -> None:
+    spec = spec_from_file_location("page", ROOT / "scripts" / "make_settings_page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    page = (ROOT / script.PAGE).read_text(encoding="utf-8")
+    told = page.partition(script.START)[2].partition(script.END)[0].strip()
+    assert told == script.tables(), "run python scripts/make_settings_page.py"
+    assert told.count("\n| `") == len(StudySettings.model_fields) + len(HostSettings.model_fields)
