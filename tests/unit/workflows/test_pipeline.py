@@ -323,18 +323,18 @@ def test_side_by_side_no_more_are_begun_than_can_be_under_way_soon():
     waiting.join()
 
 
-def test_a_run_that_nobody_wants_any_more_begins_nothing_else(make_study):
+def test_a_run_that_nobody_wants_any_more_begins_nothing_else():
     read = []
 
     def slowly(number):
         read.append(number)
-        time.sleep(0.2)
+        time.sleep(1.0 if number else 0.0)
         raise ArchiveUnavailable("no answer")
 
     results = Pipeline(None, StudySettings(), slowly, None).run(range(30), Pace(lanes=2))
     next(results)
     results.close()
-    assert len(read) <= 4  # two that were done or waited for, two at work
+    assert len(read) <= 3  # the first, and two at work
 
 
 def test_a_folder_is_scored_side_by_side_too(make_study, model_file, tmp_path, lanes, monkeypatch):
