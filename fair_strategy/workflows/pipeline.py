@@ -4,8 +4,9 @@ Either the three overlap, each of another scan, or several scans go through all 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
@@ -148,18 +149,19 @@ class Pipeline(Generic[Scan, R]):
 
     def _side_by_side(self, scans: Iterable[Scan], lanes: int) -> Iterator[tuple[Scan, R | Why]]:
         # On one thread each, so that a scan's numbers do not depend on how many are at work.
+        failed: list[Scan] = []
         with one_thread():
-            failed: list[Scan] = []
-            for scan, result in self._at_once(scans, lanes):
-                if isinstance(result, str):
-                    failed.append(scan)
-                else:
-                    yield scan, result
+            with closing(self._at_once(scans, lanes)) as results:
+                for scan, result in results:
+                    if isinstance(result, str):
+                        failed.append(scan)
+                    else:
+                        yield scan, result
             # It may have been the others that left it no memory.
             for scan in failed:
                 yield scan, self._through(scan)
 
-    def _at_once(self, scans: Iterable[Scan], lanes: int) -> Iterator[tuple[Scan, R | Why]]:
+    def _at_once(self, scans: Iterable[Scan], lanes: int) -> Generator[tuple[Scan, R | Why]]:
         with ThreadPoolExecutor(lanes) as pool:
             try:
                 begun = ((scan, pool.submit(self._through, scan)) for scan in scans)
