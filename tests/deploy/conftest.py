@@ -30,6 +30,10 @@ ROLES = {"anna": "reader", "bert": "reader", "clara": "lead", "dora": "admin"}
 USERS = {**ROLES, "otto": ""}  # knows a password, has no role
 MARKERS = (b"ZQSENSITIVE", b"73.0625")
 """Stand in every sensitive cell of participants.tsv; too long for a packed file by chance."""
+OF_DEBIAN = """  ssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3;
+  ssl_ciphers DEFAULT:@SECLEVEL=0;
+"""
+"""What its own nginx.conf opens; and what OpenSSL's default level would close all the same."""
 
 
 @dataclass
@@ -173,7 +177,7 @@ class Nginx:
         top = f"user {_user()};\n" if os.geteuid() == 0 else ""
         (self.folder / "nginx.conf").write_text(
             f"{top}pid nginx.pid;\nworker_processes 1;\nerror_log error.log;\n"
-            f"events {{}}\nhttp {{\n{temporary}  include fair-strategy.conf;\n}}\n"
+            f"events {{}}\nhttp {{\n{temporary}{OF_DEBIAN}  include fair-strategy.conf;\n}}\n"
         )
 
     def send(self, user, path, *, port=None, method="GET", body=None, headers=None):

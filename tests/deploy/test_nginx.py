@@ -7,6 +7,7 @@ import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import aiohttp
 import pytest
@@ -188,6 +189,22 @@ def test_another_name_than_the_studys_is_not_even_greeted(nginx):
             pytest.raises(ssl.SSLError),
         ):
             context.wrap_socket(plain, server_hostname="evil.example")
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_an_old_protocol_that_debian_leaves_on_is_refused(nginx):
+    context = ssl.create_default_context(cafile=str(nginx.folder / "tls.crt"))
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    context.minimum_version = ssl.TLSVersion.TLSv1
+    for port in (nginx.port, nginx.review):
+        for version, refused in ((ssl.TLSVersion.TLSv1_2, False), (ssl.TLSVersion.TLSv1_1, True)):
+            context.maximum_version = version
+            with (
+                socket.create_connection(("127.0.0.1", port), 30) as plain,
+                pytest.raises(ssl.SSLError) if refused else nullcontext(),
+                context.wrap_socket(plain, server_hostname=NAME) as wrapped,
+            ):
+                assert wrapped.version() == "TLSv1.2"
 
 
 def test_a_foreign_page_with_the_browsers_password_is_refused(nginx):
