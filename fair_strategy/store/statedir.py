@@ -137,7 +137,7 @@ def hold(state_dir: Path) -> StateLock:
         os.close(descriptor)
         raise ServerRunning(
             f"state directory {state_dir} is held by process {holder}: one study has one server "
-            "with one worker; stop that server, or choose another --conf state_dir"
+            "with one worker; stop that server (a second one needs another --conf state_dir)"
         ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
