@@ -15,12 +15,14 @@ import signal
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fair_strategy.host.sentences import EXPECTED, sentence
 from fair_strategy.store.faults import storage_fault
+from fair_strategy.workflows.attempts import in_hand
 from fair_strategy.workflows.exclusive import exclusive
 from fair_strategy.workflows.machine import memory_bytes, spare_cores
 from fair_strategy.workflows.pacs.keeping import scans_stay
@@ -29,6 +31,8 @@ from fair_strategy.workflows.study import Study, open_study
 log = logging.getLogger(__name__)
 
 NICENESS = 10
+STUCK_S = 3600.0
+"""The slowest volume takes minutes."""
 
 
 def work_of(verb: str) -> Callable[[Study], dict[str, Any]]:
@@ -142,6 +146,7 @@ def main(argv: list[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, lambda *_: _end(given.state))
         if given.verb == "score":
             bound_memory()
+            threading.Thread(target=end_if_stuck, args=(given.state,), daemon=True).start()
     os.nice(NICENESS)
     try:
         study = open_study(
@@ -188,6 +193,26 @@ def _end_with_parent(state_dir: Path | None = None) -> None:
     while os.read(sys.stdin.fileno(), 1):
         pass
     _end(state_dir)
+
+
+def end_if_stuck(state_dir: Path, within_s: float = STUCK_S) -> None:
+    """End the process when the same volumes have been in hand for so long; returns never.
+
+    A library that finds no memory may wait for it without end. The next process takes them one by
+    one, as after any death.
+    """
+    before, since = None, time.monotonic()
+    while True:
+        time.sleep(within_s / 60)
+        now = in_hand(state_dir)
+        if now is None or now != before:
+            before, since = now, time.monotonic()
+        elif time.monotonic() - since > within_s:
+            try:
+                sys.stdout.write(f"no volume was done in {within_s / 60:.0f} minutes: ended\n")
+                sys.stdout.flush()
+            finally:
+                os._exit(1)
 
 
 def _end(state_dir: Path | None) -> NoReturn:

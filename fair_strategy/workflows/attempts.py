@@ -81,6 +81,16 @@ def excuse(state_dir: Path) -> None:
         _write(file, {**_read(file), "in_hand": []})
 
 
+def in_hand(state_dir: Path) -> int | None:
+    """Changes with the volumes in hand; None if there are none, or if that cannot be told."""
+    file = state_dir / FILE
+    try:
+        changed = file.stat().st_mtime_ns
+        return changed if _read(file)["in_hand"] else None
+    except (OSError, *_DAMAGED):
+        return None
+
+
 def _read(file: Path) -> dict[str, Any]:
     told = json.loads(file.read_text(encoding="utf-8"))
     in_hand = told["in_hand"]

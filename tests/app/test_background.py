@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -22,8 +23,9 @@ from fair_strategy.host.background import ANSWER_S, RETRY_S, Background, Worker,
 from fair_strategy.host.sentences import sentence
 from fair_strategy.host.versions import VersionsError, check_versions
 from fair_strategy.host.watcher import Watcher
-from fair_strategy.store import scores
+from fair_strategy.store import cases, scores
 from fair_strategy.workflows import upkeep
+from fair_strategy.workflows.attempts import Attempts, in_hand
 from fair_strategy.workflows.desk import pending_work
 
 IDLE = {"model": "m1", "unscored": 0, "uncompared": 0, "train_due": False, "plan_stale": False}
@@ -438,3 +440,44 @@ def test_a_worker_scores_scans_on_all_cores_but_one_and_dropout_on_one_thread(
     finally:
         torch.set_num_threads(before)
     assert asked == [threads]
+
+
+def test_a_scoring_worker_that_gets_no_volume_done_ends_and_holds_it_against_them(study):
+    """Where memory is short a library may wait for it without end."""
+    hand = Attempts(study.state_dir, "m")
+    hand.begin(cases.cases(study.store)[0])
+    program = "import sys; from pathlib import Path; from fair_strategy.host import worker;"
+    program += "worker.end_if_stuck(Path(sys.argv[1]), 0.6)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, study.state_dir],
+        env={**os.environ, "PYTHONPATH": str(Path(worker.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (1, "no volume was done in 0 minutes: ended\n")
+    assert Attempts(study.state_dir, "m").deaths(cases.cases(study.store)[0]) == 1
+
+
+def test_a_scoring_worker_is_not_stuck_while_volumes_come_and_go_or_none_is_in_hand(
+    study, monkeypatch
+):
+    class Ended(Exception):
+        pass
+
+    def counted(_):
+        turns.append(None)
+        if len(turns) == 60:
+            raise Ended
+        time.sleep(0.005)
+
+    turns, record = [], cases.cases(study.store)[0]
+    hand = Attempts(study.state_dir, "m")
+    monkeypatch.setattr(worker, "in_hand", lambda _: len(turns) // 10 or None)
+    monkeypatch.setattr(worker, "time", SimpleNamespace(sleep=counted, monotonic=time.monotonic))
+    monkeypatch.setattr(worker.os, "_exit", pytest.fail)
+    with pytest.raises(Ended):
+        worker.end_if_stuck(study.state_dir, 0.2)
+    assert in_hand(study.state_dir) is None
+    hand.begin(record)
+    assert in_hand(study.state_dir) is not None
