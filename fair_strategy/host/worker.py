@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 NICENESS = 10
 STUCK_S = 3600.0
-"""The slowest volume takes minutes."""
+"""For each pass of the network over a volume; the slowest takes minutes."""
 
 
 def work_of(verb: str) -> Callable[[Study], dict[str, Any]]:
@@ -146,7 +146,6 @@ def main(argv: list[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, lambda *_: _end(given.state))
         if given.verb == "score":
             bound_memory()
-            threading.Thread(target=end_if_stuck, args=(given.state,), daemon=True).start()
     os.nice(NICENESS)
     try:
         study = open_study(
@@ -159,6 +158,10 @@ def main(argv: list[str] | None = None) -> None:
         )
         if given.verb == "score":  # planning and comparing load no torch
             spare_collector()
+            if given.with_parent:
+                patience = STUCK_S * study.settings.passes
+                watch = (given.state, patience)
+                threading.Thread(target=end_if_stuck, args=watch, daemon=True).start()
         done = work_of(given.verb)(study)
     except EXPECTED as error:
         _give_up(sentence(error))

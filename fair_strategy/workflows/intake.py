@@ -66,7 +66,7 @@ def _lost_predictions(study: Study) -> list[str]:
         scores.forget_unkept(study.store, model, predictions.predicted_by(study.state_dir, model))
         for model in shown_models(study)
     )
-    return [f"{count} predictions are gone; these scans are scored again"] if count else []
+    return [f"predictions that are gone: {count}; their scans are scored again"] if count else []
 
 
 def refresh(study: Study) -> Changes:

@@ -171,10 +171,10 @@ def test_scores_without_their_predictions_are_made_again_at_the_next_start(tmp_p
     model = current_model(study).checksum
     before = scores.scores(study.store, model, study.settings_hash)
     (study.state_dir / "predictions" / model / "sub-02_T1w.npz").unlink()
-    assert prepare(study) == ["1 predictions are gone; these scans are scored again"]
+    assert prepare(study) == ["predictions that are gone: 1; their scans are scored again"]
     assert scores.unscored(study.store, model, study.settings_hash) == ["sub-02_T1w"]
     shutil.rmtree(study.state_dir / "predictions")  # as in a backup without them
-    assert prepare(study) == ["3 predictions are gone; these scans are scored again"]
+    assert prepare(study) == ["predictions that are gone: 3; their scans are scored again"]
     assert score_study(study).scored == 4
     again = scores.scores(study.store, model, study.settings_hash)
     assert {i: s.entropies for i, s in again.items()} == {i: s.entropies for i, s in before.items()}
