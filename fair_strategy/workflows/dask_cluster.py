@@ -16,7 +16,12 @@ log = logging.getLogger(__name__)
 
 # A page, or the port of one, for whoever reaches this machine is not opened unasked.
 _NO_PAGE = "127.0.0.1:0"
-_SLOW_MACHINE = {"distributed.comm.timeouts.connect": "180s"}
+_LOCAL = {
+    "distributed.comm.timeouts.connect": "180s",  # a machine that is slow with other work
+    # Dask would end for good a worker that is not there so long after one of its deaths, be it
+    # for being started again after the next death.
+    "distributed.deploy.lost-worker-timeout": "52w",
+}
 _PATIENCE_S = 300.0
 
 
@@ -53,7 +58,7 @@ def _cluster(where: str) -> Iterator[Any]:
     """The address, or a cluster that lives as long as the block."""
     kind, _, count = where.partition(":")
     if kind == "local":
-        with _imported("dask").config.set(_SLOW_MACHINE), _local(positive(count, where)) as cluster:
+        with _imported("dask").config.set(_LOCAL), _local(positive(count, where)) as cluster:
             yield cluster
     elif kind == "slurm":
         with slurm_cluster() as cluster:

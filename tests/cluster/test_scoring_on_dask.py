@@ -1,8 +1,11 @@
 """Scoring on a Dask cluster of two processes: the numbers of one process, whoever dies."""
 
+import os
 import pickle
+import signal
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from fair_strategy.cli.main import app
 from fair_strategy.config import StudySettings
 from fair_strategy.data.cohort import load_cohort
 from fair_strategy.store import cases, predictions, scores
+from fair_strategy.workflows import dask_cluster
 from fair_strategy.workflows.executors import WorkersLost, as_finished, workers
 from fair_strategy.workflows.folder import measure, score_folder
 from fair_strategy.workflows.intake import prepare
@@ -119,6 +123,22 @@ def test_a_study_that_is_stopped_keeps_what_was_under_way(images, model_path, tm
     assert len(watched.made) == 3
     assert score_study(study, workers=watched.workers).scored == 6
     assert sorted(case for case, _ in watched.made) == CASES
+
+
+def test_a_worker_that_starts_again_slowly_is_waited_for(tmp_path, monkeypatch):
+    dask = pytest.importorskip("dask", reason="needs the extra cluster")
+    pytest.importorskip("distributed", reason="needs the extra cluster")
+    monkeypatch.setattr(dask_cluster, "_PATIENCE_S", 20)
+    slowly = dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"})
+    with slowly, workers("local:1") as made:
+        assert list(as_finished(made, partial(die_once, tmp_path / "died"), [1])) == [(1, "lives")]
+
+
+def die_once(note, _):
+    if not note.exists():
+        note.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "lives"
 
 
 def test_what_travels_to_a_worker_holds_no_attribute_of_the_person(images, model_path):
