@@ -9,7 +9,7 @@ window or two anyway, the window slides over the content.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
@@ -40,8 +40,7 @@ from fair_strategy.learning.localisation import (
     overview,
     overview_multiple,
 )
-from fair_strategy.learning.transforms import normalise
-from fair_strategy.learning.windows import filled, foreground_maps, window_maps
+from fair_strategy.learning.windows import filled, foreground_maps, one_window, unchecked_maps
 
 Route = Literal["localised", "sliding"]
 Box = tuple[slice, slice, slice]
@@ -109,30 +108,9 @@ def predict(model: Model, volume: Volume, *, passes: int = 1, seed: int = 0) -> 
     """
     if passes < 1:
         raise ValueError(f"passes: expected at least 1, got {passes}")
-    with torch.inference_mode():
-        sought = _sought(model, volume)
-        found = _segmented(model, *_region(model, sought), passes, seed)
-        return _finished(model, sought, found, passes, seed)
-
-
-def predict_together(model: Model, volumes: Sequence[Volume]) -> list[Prediction]:
-    """One deterministic pass over several scans: what is one window goes through as one batch.
-
-    As `predict` up to rounding, since a batch of another size is summed in another order.
-
-    Args:
-        volumes: see predict; they may differ in grid.
-    Raises:
-        ValueError: if an array has not three axes.
-    """
-    with torch.inference_mode():
-        sought = [_sought(model, volume) for volume in volumes]
-        regions = [_region(model, scan) for scan in sought]
-        found = _batch(model, regions)
-        return [
-            _finished(model, scan, found.get(n) or _segmented(model, *regions[n], 1, 0), 1, 0)
-            for n, scan in enumerate(sought)
-        ]
+    sought = seek(model, volume)
+    [found] = segment(model, [sought], passes=passes, seed=seed)
+    return finish(model, sought, found, passes=passes, seed=seed)
 
 
 def half(array: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -142,79 +120,129 @@ def half(array: NDArray[np.float32]) -> NDArray[np.float16]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Sought:
-    """A scan in which the structure was looked for."""
+class Sought:
+    """A scan in which the structure was looked for, and the region that is to be segmented.
+
+    Attributes:
+        grid, region: the region's grid, and (1, I, J, K) in the scan's own units.
+        window: the region, normalised, if it is one window of the segmenter's; else None.
+        in_a_batch: whether it is one window with something in it.
+    """
 
     volume: Volume
     affine: NDArray[np.float64]
     seen: Overview
     location: Location
     route: Route
+    grid: Grid
+    region: torch.Tensor
+    window: torch.Tensor | None
+    in_a_batch: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Segmented:
-    """A region of a scan: foreground probability (1, I, J, K) once a pass, and features."""
+class Segmented:
+    """A region of a scan, on the model's device.
 
-    grid: Grid
+    Attributes:
+        maps: foreground probability (1, I, J, K), once a pass.
+        collected: features, see features.collected_features.
+        checked: False where nobody has waited for the maps to see whether they are finite.
+    """
+
     maps: list[torch.Tensor]
-    features: NDArray[np.float32] | None
+    collected: list[torch.Tensor]
+    checked: bool
 
 
-def _sought(model: Model, volume: Volume) -> _Sought:
+def seek(model: Model, volume: Volume) -> Sought:
+    """The first third of `predict`: the region that is to be segmented.
+
+    Raises:
+        ValueError: if the array has not three axes.
+    """
     if volume.array.ndim != 3:
         raise ValueError(f"expected a volume with 3 axes, got shape {volume.array.shape}")
     affine = np.asarray(volume.affine, dtype=np.float64)
-    seen = overview(
-        volume.array,
-        affine,
-        spacing_mm=model.localiser_spacing_mm,
-        multiple=overview_multiple(model.localiser_arguments),
-        device=model.device,
-    )
-    return _Sought(volume, affine, seen, *_route(model, seen))
+    with torch.inference_mode():
+        seen = overview(
+            volume.array,
+            affine,
+            spacing_mm=model.localiser_spacing_mm,
+            multiple=overview_multiple(model.localiser_arguments),
+            device=model.device,
+        )
+        return _region(model, volume, affine, seen, *_route(model, seen))
 
 
-def _region(model: Model, scan: _Sought) -> tuple[Grid, torch.Tensor]:
-    """What of a scan is segmented, (1, I, J, K) at the model's spacing."""
-    grid = _segmented_grid(model, scan.seen, scan.location, scan.route)
-    grid = snapped(grid, scan.affine)
+def segment(
+    model: Model, scans: Sequence[Sought], *, passes: int = 1, seed: int = 0
+) -> list[Segmented]:
+    """The second third: the networks' passes over the regions.
+
+    Where it is one pass each, what is one window goes through as one batch, and nobody waits for a
+    GPU to be done with it. A batch of another size is summed in another order, so all is as alone
+    up to rounding.
+
+    Args:
+        passes, seed: see predict.
+    """
+    with torch.inference_mode():
+        found = _batch(model, scans) if passes == 1 and len(scans) > 1 else {}
+        return [found.get(n) or _alone(model, scan, passes, seed) for n, scan in enumerate(scans)]
+
+
+def finish(
+    model: Model, scan: Sought, found: Segmented, *, passes: int = 1, seed: int = 0
+) -> Prediction:
+    """The last third: in the scan's own grid; after a window that slides, if need be."""
+    with torch.inference_mode():
+        if not found.checked and not found.maps[0].isfinite().all():
+            found = _alone(model, scan, passes, seed)
+        if scan.route == "localised" and not _shows_structure(found.maps, model.spacing_mm):
+            scan = _region(model, scan.volume, scan.affine, scan.seen, scan.location, "sliding")
+            found = _alone(model, scan, passes, seed)
+        return _in_own_grid(found, scan, model.window)
+
+
+def _region(
+    model: Model,
+    volume: Volume,
+    affine: NDArray[np.float64],
+    seen: Overview,
+    location: Location,
+    route: Route,
+) -> Sought:
+    grid = snapped(_segmented_grid(model, seen, location, route), affine)
     # A field of view that ends in tissue is drawn out: a black wall beside the structure
     # costs 0.1 of Dice. Brain-extracted scans end in zeros anyway.
-    return grid, draw(scan.volume.array, scan.affine, grid, outside="border", device=model.device)
+    region = draw(volume.array, affine, grid, outside="border", device=model.device)
+    window = one_window(model, region)
+    in_a_batch = window is not None and bool(filled(window[None])[0])
+    return Sought(volume, affine, seen, location, route, grid, region, window, in_a_batch)
 
 
-def _segmented(
-    model: Model, grid: Grid, region: torch.Tensor, passes: int, seed: int
-) -> _Segmented:
+def _alone(model: Model, scan: Sought, passes: int, seed: int) -> Segmented:
     with collected_features() as collected:
-        return _Segmented(
-            grid, foreground_maps(model, region, passes=passes, seed=seed), mean_features(collected)
-        )
+        maps = foreground_maps(model, scan.region, scan.window, passes=passes, seed=seed)
+    return Segmented(maps, collected, checked=True)
 
 
-def _batch(model: Model, regions: Sequence[tuple[Grid, torch.Tensor]]) -> dict[int, _Segmented]:
-    """Those regions that are one window with something in it, by their place."""
+def _batch(model: Model, scans: Sequence[Sought]) -> dict[int, Segmented]:
+    """Those that can go in a batch, by their place."""
     windows = {
-        n: window
-        for n, (_, region) in enumerate(regions)
-        if tuple(region.shape[1:]) == model.window and filled(window := normalise(region)[None])
+        n: scan.window
+        for n, scan in enumerate(scans)
+        if scan.window is not None and scan.in_a_batch
     }
     if not windows:
         return {}
     with collected_features() as collected:
-        maps = window_maps(model.network, torch.cat(list(windows.values())))
+        maps = unchecked_maps(model.network, torch.stack(list(windows.values())))
     return {
-        n: _Segmented(regions[n][0], [maps[row]], mean_features([c[row, None] for c in collected]))
+        n: Segmented([maps[row]], [level[row, None] for level in collected], checked=False)
         for row, n in enumerate(windows)
     }
-
-
-def _finished(model: Model, scan: _Sought, found: _Segmented, passes: int, seed: int) -> Prediction:
-    if scan.route == "localised" and not _shows_structure(found.maps, model.spacing_mm):
-        scan = replace(scan, route="sliding")
-        found = _segmented(model, *_region(model, scan), passes, seed)
-    return _in_own_grid(found, scan, model.window)
 
 
 def _route(model: Model, seen: Overview) -> tuple[Location, Route]:
@@ -257,9 +285,9 @@ def _segmented_grid(model: Model, seen: Overview, location: Location, route: Rou
     return covering_grid(seen.low_mm, seen.high_mm, model.spacing_mm)
 
 
-def _in_own_grid(found: _Segmented, scan: _Sought, window: Shape) -> Prediction:
+def _in_own_grid(found: Segmented, scan: Sought, window: Shape) -> Prediction:
     i, j, k = scan.volume.array.shape
-    maps, grid = found.maps, found.grid
+    maps, grid = found.maps, scan.grid
     box = box_around(_kept(maps, grid, window).corners_mm, (i, j, k), scan.affine)
     own = box_grid(box, scan.affine)
     drawn = [resample(m, grid.affine, own)[0].clamp(0, 1).cpu().numpy() for m in maps]
@@ -277,7 +305,7 @@ def _in_own_grid(found: _Segmented, scan: _Sought, window: Shape) -> Prediction:
         route=scan.route,
         trust=scan.location.trust,
         head_centre_mm=scan.seen.head_centre_mm,
-        features=found.features,
+        features=mean_features(found.collected),
     )
 
 

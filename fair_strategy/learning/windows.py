@@ -20,28 +20,36 @@ _ONE_STOCHASTIC_RUN = threading.Lock()
 
 
 def foreground_maps(
-    model: Model, region: torch.Tensor, *, passes: int, seed: int
+    model: Model, region: torch.Tensor, window: torch.Tensor | None, *, passes: int, seed: int
 ) -> list[torch.Tensor]:
     """Foreground probability (1, I, J, K) of a region (1, I, J, K), once a pass.
 
     Args:
+        window: the same, normalised, if it is one window; None: a window slides over the region.
         passes: 1 is deterministic; more are passes with dropout.
         seed: of the dropout.
     """
-    run = _one_window if tuple(region.shape[1:]) == model.window else _slide
+
+    def run(network: nn.Module) -> list[torch.Tensor]:
+        if window is None:
+            return _slide(model, network, region, passes)
+        return _one_window(network, window, passes)
+
     if passes == 1:
-        return run(model, model.network, region, 1)
+        return run(model.network)
     network = stochastic_copy(model.network)
     devices = [model.device] if model.device.type == "cuda" else []
     with _ONE_STOCHASTIC_RUN, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        return run(model, network, region, passes)
+        return run(network)
 
 
-def _one_window(
-    model: Model, network: nn.Module, region: torch.Tensor, passes: int
-) -> list[torch.Tensor]:
-    window = normalise(region)
+def one_window(model: Model, region: torch.Tensor) -> torch.Tensor | None:
+    """A region (1, I, J, K), normalised, if it has the size of a window; None if it has not."""
+    return normalise(region) if tuple(region.shape[1:]) == model.window else None
+
+
+def _one_window(network: nn.Module, window: torch.Tensor, passes: int) -> list[torch.Tensor]:
     maps: list[torch.Tensor] = []
     while len(maps) < passes:
         count = min(_PASSES_AT_ONCE, passes - len(maps))
@@ -85,10 +93,18 @@ def filled(windows: torch.Tensor) -> torch.Tensor:
     return windows.flatten(1).amax(dim=1) > 0
 
 
-def _forward(network: nn.Module, windows: torch.Tensor) -> torch.Tensor:
+def unchecked_maps(network: nn.Module, windows: torch.Tensor) -> torch.Tensor:
+    """As `window_maps` of windows with something in them, without waiting for a GPU to be done.
+
+    A GPU computes in half precision: beyond its 65504 a map is not finite.
+    """
     # Half precision pays on a GPU alone; the softmax is taken in single precision.
     with torch.autocast(windows.device.type, dtype=torch.float16, enabled=windows.is_cuda):
-        maps = foreground(network(windows))
-    if windows.is_cuda and not maps.isfinite().all():  # beyond half precision's 65504
+        return foreground(network(windows))
+
+
+def _forward(network: nn.Module, windows: torch.Tensor) -> torch.Tensor:
+    maps = unchecked_maps(network, windows)
+    if windows.is_cuda and not maps.isfinite().all():
         maps = foreground(network(windows))
     return maps

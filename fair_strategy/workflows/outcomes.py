@@ -1,6 +1,5 @@
 """What one forward pass leaves of a scan: made, and written into the store."""
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,15 +14,13 @@ from fair_strategy.config import StudySettings
 from fair_strategy.data.grids import VolumeError
 from fair_strategy.data.volumes import Volume, read_image
 from fair_strategy.learning.checkpoint import Model
-from fair_strategy.learning.inference import Prediction, half, predict, predict_together
+from fair_strategy.learning.inference import Prediction, half, predict
 from fair_strategy.store import predictions, scores
 from fair_strategy.store.predictions import StoredPrediction
 from fair_strategy.store.scores import ScoreRecord
 from fair_strategy.workflows.assessment import Assessment, assess
 from fair_strategy.workflows.study import Study
 from fair_strategy.workflows.work import Work
-
-log = logging.getLogger(__name__)
 
 _TOO_LARGE = "does not fit into the memory"
 
@@ -62,50 +59,34 @@ def predict_volume(
     """`predict` with the study's passes and seed; whatever one volume provokes is a VolumeError.
 
     Raises:
+        VolumeError, torch.AcceleratorError: as blamed_on.
+    """
+    with blamed_on(volume, name):
+        return predict(model, volume, passes=settings.passes, seed=settings.seed)
+
+
+@contextmanager
+def blamed_on(volume: Volume, name: str) -> Iterator[None]:
+    """What the block raises is the volume's fault, and says so.
+
+    Raises:
         VolumeError: the network cannot take the volume.
         torch.AcceleratorError: the GPU is lost, which no volume is to blame for.
     """
     try:
-        return predict(model, volume, passes=settings.passes, seed=settings.seed)
+        yield
     except torch.AcceleratorError:
         raise
     except (MemoryError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise VolumeError(
             f"{name}: cannot be segmented, shape {volume.array.shape}, "
-            f"voxels of {' x '.join(f'{s:.3g}' for s in volume.spacing_mm)} mm: {reason}"
+            f"voxels of {' x '.join(f'{s:.3g}' for s in volume.spacing_mm)} mm: {first_line(error)}"
         ) from error
 
 
-def predict_volumes(
-    model: Model, named: Sequence[tuple[str, Volume]], settings: StudySettings
-) -> list[Prediction | VolumeError]:
-    """The same for several volumes with their names, in one batch where that is one pass each.
-
-    What a batch cannot take, be it for one of its volumes or for all together, is tried one by one.
-
-    Raises:
-        torch.AcceleratorError: as predict_volume.
-    """
-    if len(named) > 1 and settings.passes == 1:
-        try:
-            return [*predict_together(model, [volume for _, volume in named])]
-        except torch.AcceleratorError:
-            raise
-        except (MemoryError, RuntimeError, ValueError) as error:
-            log.warning("%d scans one by one: their batch failed: %s", len(named), error)
-        if model.device.type == "cuda":
-            torch.cuda.empty_cache()
-    return [_prediction_or_error(model, volume, settings, name) for name, volume in named]
-
-
-def _prediction_or_error(
-    model: Model, volume: Volume, settings: StudySettings, name: str
-) -> Prediction | VolumeError:
-    try:
-        return predict_volume(model, volume, settings, name=name)
-    except VolumeError as error:
-        return error
+def first_line(error: Exception) -> str:
+    """Of what an error says, or its kind."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def outcome_of(

@@ -1,10 +1,12 @@
-"""Scans on their way through this process: read, predicted, reduced; these overlap.
+"""Scans on their way through this process, several at once.
 
-Either the three overlap, each of another scan, or several scans go through all three side by side.
+Side by side on a CPU, each from file to result in a thread of its own; in batches on a GPU, where
+some threads make scans ready for the network and others finish what it said, while it computes.
 """
 
+import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,11 +20,13 @@ from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.grids import VolumeError
 from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
-from fair_strategy.learning.inference import Prediction
-from fair_strategy.workflows.executors import InThisProcess, queued
+from fair_strategy.learning.inference import Prediction, Segmented, Sought, finish, seek, segment
+from fair_strategy.workflows.executors import queued
 from fair_strategy.workflows.machine import cores, memory_bytes
-from fair_strategy.workflows.outcomes import predict_volumes
+from fair_strategy.workflows.outcomes import blamed_on, first_line, predict_volume
 from fair_strategy.workflows.threads import one_thread
+
+log = logging.getLogger(__name__)
 
 
 class Named(Protocol):
@@ -34,30 +38,25 @@ class Named(Protocol):
 
 Scan = TypeVar("Scan", bound=Named)
 R = TypeVar("R")
+T = TypeVar("T")
 Why = str | ArchiveUnavailable
 """Why a scan has no result: for good, or for now."""
-Reading = tuple[Scan, Future[Volume]]
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How many scans are where at once.
+    """How many scans are where at once; by default one, while the next one is read.
 
     Attributes:
-        batch: in one batch of the network; as many are read ahead.
-        threads: that read, and as many that reduce what the network says; 0 for none beside the
-            one that reads ahead.
-        lanes: scans side by side, each from file to result on a thread of its own: then nothing of
+        batch: in one batch of the network.
+        threads: that make scans ready for a batch, and as many that finish what it leaves.
+        lanes: scans side by side, each from file to result in a thread of its own: then nothing of
             the above counts; 0 for no such way.
     """
 
     batch: int = 1
-    threads: int = 0
+    threads: int = 1
     lanes: int = 0
-
-    def reducing(self) -> Executor:
-        """Where predictions become results: in threads, or then and there."""
-        return ThreadPoolExecutor(self.threads) if self.threads else InThisProcess()
 
 
 ONE_BY_ONE = Pace()
@@ -65,6 +64,8 @@ ONE_BY_ONE = Pace()
 
 _MOST_THREADS = 8
 """More would wait for each other."""
+_BATCHES_AHEAD = 2
+"""One that waits for the network, and one that is made ready."""
 _LANE_BYTES = 2 * 1024**3
 """Memory of the machine that lets one more scan be under way: 0.3 GB of a whole head, or more."""
 
@@ -101,57 +102,23 @@ class Pipeline(Generic[Scan, R]):
     read: Callable[[Scan], Volume]
     reduce: Callable[[Scan, Prediction], R]
 
-    def run(self, scans: Iterable[Scan], pace: Pace) -> Iterator[tuple[Scan, R | Why]]:
+    def run(self, scans: Iterable[Scan], pace: Pace) -> Generator[tuple[Scan, R | Why]]:
         """What becomes of each scan, in their order.
 
-        Side by side a scan that failed is tried once more, alone, after all others.
+        Where several are under way at once, one that failed is tried once more, alone, after all
+        others.
 
         Raises:
             Exception: what is nobody's volume's, after all that was begun before it.
         """
-        if pace.lanes:
-            return self._side_by_side(scans, pace.lanes)
-        return self._results(self._read_ahead(scans, pace), pace)
-
-    def _read_ahead(self, scans: Iterable[Scan], pace: Pace) -> Iterator[Reading[Scan]]:
-        """Each scan when it is read, or could not be; the next ones are read meanwhile."""
-        waiting, ahead = iter(scans), deque[Reading[Scan]]()
-        with ThreadPoolExecutor(max(1, pace.threads)) as readers:
-
-            def fill() -> None:
-                for scan in islice(waiting, pace.batch - len(ahead)):
-                    ahead.append((scan, readers.submit(self.read, scan)))
-
-            try:
-                fill()
-                while ahead:
-                    scan, reading = ahead.popleft()
-                    wait([reading])
-                    fill()
-                    yield scan, reading
-            finally:  # nobody waits for what is not wanted any more
-                readers.shutdown(cancel_futures=True)
-
-    def _results(
-        self, readings: Iterable[Reading[Scan]], pace: Pace
-    ) -> Iterator[tuple[Scan, R | Why]]:
-        """As `run`, of scans that are read already."""
-
-        def reducing(executor: Executor) -> Iterator[tuple[Scan, Future[R | Why]]]:
-            waiting = iter(readings)
-            while group := list(islice(waiting, pace.batch)):
-                for scan, found in self._predicted(group):
-                    yield scan, executor.submit(self._reduced, scan, found)
-                group.clear()  # its volumes are not needed while the next ones are waited for
-
-        with pace.reducing() as executor:
-            yield from _in_order(reducing(executor), pace.batch)
-
-    def _side_by_side(self, scans: Iterable[Scan], lanes: int) -> Iterator[tuple[Scan, R | Why]]:
-        # On one thread each, so that a scan's numbers do not depend on how many are at work.
+        if pace == ONE_BY_ONE:
+            yield from self._one_by_one(scans)
+            return
         failed: list[Scan] = []
+        # On one thread each, so that a scan's numbers do not depend on how many are at work.
         with one_thread():
-            with closing(self._at_once(scans, lanes)) as results:
+            several = self._side_by_side if pace.lanes else self._in_batches
+            with closing(several(scans, pace)) as results:
                 for scan, result in results:
                     if isinstance(result, str):
                         failed.append(scan)
@@ -161,55 +128,132 @@ class Pipeline(Generic[Scan, R]):
             for scan in failed:
                 yield scan, self._through(scan)
 
-    def _at_once(self, scans: Iterable[Scan], lanes: int) -> Generator[tuple[Scan, R | Why]]:
-        with ThreadPoolExecutor(lanes) as pool:
+    def _one_by_one(self, scans: Iterable[Scan]) -> Generator[tuple[Scan, R | Why]]:
+        with closing(_ahead(self.read, scans, threads=1, most=1)) as readings:
+            for scan, reading in readings:
+                result = self._through(scan, reading.result)
+                del reading  # its volume is not needed while the next one is waited for
+                yield scan, result
+
+    def _side_by_side(self, scans: Iterable[Scan], pace: Pace) -> Generator[tuple[Scan, R | Why]]:
+        with ThreadPoolExecutor(pace.lanes) as pool:
             try:
                 begun = ((scan, pool.submit(self._through, scan)) for scan in scans)
-                yield from _in_order(begun, queued(lanes))
+                yield from _in_order(begun, queued(pace.lanes))
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _through(self, scan: Scan) -> R | Why:
-        # An error that is kept holds what its frames hold, a scan that did not fit among it.
-        try:
-            volume = self.read(scan)
-        except VolumeError as error:
-            return str(error)
-        except ArchiveUnavailable as error:
-            return error.with_traceback(None)
-        [told] = predict_volumes(self.model, [(scan.case_id, volume)], self.settings)
-        return self._reduced(scan, str(told) if isinstance(told, VolumeError) else told)
+    def _through(self, scan: Scan, read: Callable[[], Volume] | None = None) -> R | Why:
+        def result() -> R:
+            volume = read() if read else self.read(scan)
+            prediction = predict_volume(self.model, volume, self.settings, name=scan.case_id)
+            return self.reduce(scan, prediction)
 
-    def _predicted(self, group: list[Reading[Scan]]) -> Iterator[tuple[Scan, Prediction | Why]]:
-        found: list[Volume | Why] = []
+        return _result_or_why(result)
+
+    def _in_batches(self, scans: Iterable[Scan], pace: Pace) -> Generator[tuple[Scan, R | Why]]:
+        most = _BATCHES_AHEAD * pace.batch
+        with (
+            closing(_ahead(self._sought, scans, threads=pace.threads, most=most)) as ready,
+            ThreadPoolExecutor(pace.threads) as pool,
+        ):
+            batches = iter(lambda: list(islice(ready, pace.batch)), [])
+            begun = (item for batch in batches for item in self._batch(batch, pool))
+            yield from _in_order(begun, pace.batch)
+
+    def _sought(self, scan: Scan) -> Sought | Why:
+        def result() -> Sought:
+            volume = self.read(scan)
+            with blamed_on(volume, scan.case_id):
+                return seek(self.model, volume)
+
+        return _result_or_why(result)
+
+    def _batch(
+        self, batch: list[tuple[Scan, Future[Sought | Why]]], pool: Executor
+    ) -> Iterator[tuple[Scan, Future[R | Why]]]:
+        found: list[tuple[Scan, Sought | Why]] = []
         failed: Exception | None = None
-        for _, reading in group:
+        for scan, seeking in batch:
             try:
-                found.append(reading.result())
-            except ArchiveUnavailable as error:
-                found.append(error)
-            except VolumeError as error:
-                found.append(str(error))
+                found.append((scan, seeking.result()))
             except Exception as error:
-                failed = error  # nobody's volume's: told when those before it are predicted
+                failed = error  # nobody's volume's: told after those before it
                 break
-        scans = [scan for scan, _ in group][: len(found)]
-        pairs = list(zip(scans, found, strict=True))
-        named = [(scan.case_id, item) for scan, item in pairs if isinstance(item, Volume)]
-        predictions = iter(predict_volumes(self.model, named, self.settings))
-        for scan, item in pairs:
-            told = next(predictions) if isinstance(item, Volume) else item
-            yield scan, str(told) if isinstance(told, VolumeError) else told
+        batch.clear()  # its volumes are not needed while the next ones are waited for
+        told = iter(self._segmented([item for _, item in found if isinstance(item, Sought)]))
+        for scan, item in found:
+            if isinstance(item, Sought):
+                yield scan, pool.submit(self._finished, scan, item, next(told))
+            else:
+                yield scan, _done(item)
         if failed is not None:
             raise failed
 
-    def _reduced(self, scan: Scan, found: Prediction | Why) -> R | Why:
-        if not isinstance(found, Prediction):
-            return found
+    def _segmented(self, sought: list[Sought]) -> Sequence[Segmented | str]:
+        settings = self.settings
         try:
-            return self.reduce(scan, found)
-        except VolumeError as error:
-            return str(error)
+            return segment(self.model, sought, passes=settings.passes, seed=settings.seed)
+        except torch.AcceleratorError:
+            raise
+        except (MemoryError, RuntimeError, ValueError) as error:
+            told = first_line(error)
+            log.warning("%d scans one by one: their batch failed: %s", len(sought), told)
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            return [told] * len(sought)
+
+    def _finished(self, scan: Scan, sought: Sought, found: Segmented | str) -> R | Why:
+        if isinstance(found, str):
+            return found
+        settings = self.settings
+
+        def result() -> R:
+            with blamed_on(sought.volume, scan.case_id):
+                prediction = finish(
+                    self.model, sought, found, passes=settings.passes, seed=settings.seed
+                )
+            return self.reduce(scan, prediction)
+
+        return _result_or_why(result)
+
+
+def _result_or_why(result: Callable[[], T]) -> T | Why:
+    # An error that is kept holds what its frames hold, a scan that did not fit among it.
+    try:
+        return result()
+    except VolumeError as error:
+        return str(error)
+    except ArchiveUnavailable as error:
+        return error.with_traceback(None)
+
+
+def _done(result: T) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_result(result)
+    return future
+
+
+def _ahead(
+    work: Callable[[Scan], T], scans: Iterable[Scan], *, threads: int, most: int
+) -> Generator[tuple[Scan, Future[T]]]:
+    """Each scan when the work on it is done or failed; at most so many others are begun."""
+    waiting, begun = iter(scans), deque[tuple[Scan, Future[T]]]()
+    with ThreadPoolExecutor(threads) as pool:
+
+        def fill() -> None:
+            for scan in islice(waiting, most - len(begun)):
+                begun.append((scan, pool.submit(work, scan)))
+
+        try:
+            fill()
+            while begun:
+                scan, future = begun.popleft()
+                wait([future])
+                fill()
+                yield scan, future
+        finally:  # nobody waits for what is not wanted any more
+            pool.shutdown(cancel_futures=True)
 
 
 def _in_order(running: Iterable[tuple[Scan, Future[R]]], most: int) -> Iterator[tuple[Scan, R]]:

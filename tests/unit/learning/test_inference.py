@@ -11,7 +11,7 @@ from torch import nn
 from fair_strategy.acquisition.entropy import mutual_information, predictive_entropy
 from fair_strategy.data.volumes import Volume
 from fair_strategy.learning import inference
-from fair_strategy.learning.inference import predict, predict_together
+from fair_strategy.learning.inference import finish, predict, seek, segment
 from fair_strategy.learning.localisation import Location, locate, overview
 
 from .conftest import blob, tiny_model
@@ -38,6 +38,13 @@ def bright(*, localiser: bool = False, window=(24, 24, 24)):
             model, localiser=Threshold(40.0, 0.75), localiser_arguments=arguments
         )
     return model
+
+
+def batched(model, volumes):
+    """Predictions of several scans that went through the network together."""
+    sought = [seek(model, volume) for volume in volumes]
+    found = segment(model, sought)
+    return [finish(model, *each) for each in zip(sought, found, strict=True)]
 
 
 def whole_mask(prediction) -> np.ndarray:
@@ -101,7 +108,7 @@ def test_scans_of_one_batch_come_out_as_each_one_alone():
     scans = [one_window[0], lost, found, *one_window[1:]]
     model = bright(localiser=True)
     alone = [predict(model, scan) for scan in scans]
-    together = predict_together(model, scans)
+    together = batched(model, scans)
     assert [p.route for p in together] == [p.route for p in alone]
     assert {p.route for p in together} == {"sliding", "localised"}
     for ours, expected in zip(together, alone, strict=True):
@@ -115,12 +122,29 @@ def test_one_batch_is_one_forward_pass_and_each_scan_keeps_its_own_features():
     empty = Volume(np.zeros((20, 20, 20), np.float32), np.eye(4))
     calls = []
     model.network.register_forward_hook(lambda *a: calls.append(len(a[2])))
-    together = predict_together(model, [scans[0], empty, *scans[1:]])
+    together = batched(model, [scans[0], empty, *scans[1:]])
     assert calls == [3]
     assert together[1].features is None
     assert not together[1].whole_mask().any()
     for ours, scan in zip([together[0], *together[2:]], scans, strict=True):
         np.testing.assert_allclose(ours.features, predict(model, scan).features, atol=1e-5)
+
+
+def test_what_a_batch_overflows_is_segmented_alone():
+    class Overflowing(Threshold):
+        """What half precision does to a batch, where nobody waits to see it."""
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(image)
+            return logits if len(image) == 1 else logits.log()
+
+    model = dataclasses.replace(tiny_model(window=(24, 24, 24)), network=Overflowing())
+    scans = [blob(seed=n, radius=3.0 + n)[0] for n in range(3)]
+    assert not any(
+        s.maps[0].isfinite().all() for s in segment(model, [seek(model, v) for v in scans])
+    )
+    for ours, scan in zip(batched(model, scans), scans, strict=True):
+        np.testing.assert_array_equal(ours.probability, predict(model, scan).probability)
 
 
 @pytest.mark.parametrize("away_mm", [40.0, 19.0])

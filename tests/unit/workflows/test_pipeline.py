@@ -12,7 +12,7 @@ from fair_strategy.config import StudySettings
 from fair_strategy.data.cohort import load_cohort
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.grids import VolumeError
-from fair_strategy.learning.inference import predict_together
+from fair_strategy.learning import inference
 from fair_strategy.store import cases, predictions, scores
 from fair_strategy.workflows import executors, folder, models, outcomes, pipeline, scoring
 from fair_strategy.workflows.attempts import Attempts
@@ -28,13 +28,14 @@ from fair_strategy.workflows.tables import ENTROPIES, read_scores
 def batches(monkeypatch):
     """Scoring in batches of three; how many volumes went into each."""
     sizes: list[int] = []
+    real = inference.unchecked_maps
 
-    def counted(model, volumes):
-        sizes.append(len(volumes))
-        return predict_together(model, volumes)
+    def counted(network, windows):
+        sizes.append(len(windows))
+        return real(network, windows)
 
     monkeypatch.setattr(scoring, "pace_on", lambda *_: Pace(batch=3, threads=2))
-    monkeypatch.setattr(outcomes, "predict_together", counted)
+    monkeypatch.setattr(inference, "unchecked_maps", counted)
     return sizes
 
 
@@ -97,6 +98,40 @@ def test_batches_score_as_one_by_one_does(make_study, monkeypatch, batches):
         np.testing.assert_allclose(features[case_id], values, rtol=2e-3)
 
 
+def test_while_the_network_computes_others_are_made_ready_and_finished(
+    make_study, monkeypatch, batches
+):
+    study = make_study("AABBABABB")
+    begun = {"seek": 0, "network": 0, "finish": 0}
+    changed = threading.Condition()
+
+    def begin(name):
+        with changed:
+            begun[name] += 1
+            changed.notify_all()
+            return begun[name] - 1
+
+    def see(name, count):
+        with changed:
+            assert changed.wait_for(lambda: begun[name] >= count, 20), begun
+
+    def step(module, function, name, await_others):
+        real = getattr(module, function)
+
+        def work(*arguments, **options):
+            await_others(begin(name))
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(module, function, work)
+
+    # Three batches of three: each waits for the next one's beginnings.
+    step(pipeline, "seek", "seek", lambda _: None)
+    step(inference, "unchecked_maps", "network", lambda n: see("seek", min(9, 3 * n + 6)))
+    step(pipeline, "finish", "finish", lambda n: see("network", min(3, n // 3 + 2)))
+    assert score_study(study).scored == 9
+    assert batches == [3, 3, 3]
+
+
 def test_a_folder_is_scored_in_batches_too_and_its_broken_file_is_told(
     make_study, model_file, tmp_path, monkeypatch, batches
 ):
@@ -136,7 +171,7 @@ def test_what_a_batch_cannot_take_is_tried_one_by_one(make_study, monkeypatch, b
     study = make_study("AAB")
     real, asked = outcomes.predict, []
 
-    def full(*_):
+    def full(*_, **__):
         raise torch.OutOfMemoryError("the batch does not fit")
 
     def too_large_at_first(*arguments, **options):
@@ -145,7 +180,7 @@ def test_what_a_batch_cannot_take_is_tried_one_by_one(make_study, monkeypatch, b
             raise torch.OutOfMemoryError("this one does not fit either")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(outcomes, "predict_together", full)
+    monkeypatch.setattr(pipeline, "segment", full)
     monkeypatch.setattr(outcomes, "predict", too_large_at_first)
     report = score_study(study)
     assert report.scored == 2
@@ -201,13 +236,14 @@ def test_an_error_of_no_volume_ends_a_run_after_what_came_before_it(
     assert "sub-05_T1w" not in kept
 
 
-def test_a_lost_gpu_is_held_against_no_volume(make_study, monkeypatch, batches):
+@pytest.mark.parametrize("where", ["seek", "segment", "finish"])
+def test_a_lost_gpu_is_held_against_no_volume(make_study, monkeypatch, batches, where):
     study = make_study("AABBABA")
 
     def lost(*_, **__):
         raise torch.AcceleratorError("unspecified launch failure")
 
-    monkeypatch.setattr(outcomes, "predict_together", lost)
+    monkeypatch.setattr(pipeline, where, lost)
     with pytest.raises(torch.AcceleratorError, match="launch failure"):
         score_study(study)
     monkeypatch.undo()
