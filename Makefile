@@ -82,7 +82,7 @@ docs: $(STAMP)-docs
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 # The other files of benchmarks/ are what these import.
-BENCHMARKS := segmentation_cost scoring_methods gpu_scoring training_wait cluster_scaling \
+BENCHMARKS := segmentation_cost scoring_methods gpu_scoring gpu_feeding training_wait cluster_scaling \
 	bookkeeping next_sample answers_under_load many_readers stock_faults pacs review_page
 
 bench: $(STAMP)-test

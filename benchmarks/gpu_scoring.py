@@ -29,7 +29,7 @@ from fair_strategy.data.volumes import read_image
 from fair_strategy.learning.checkpoint import Model
 from fair_strategy.workflows.intake import prepare
 from fair_strategy.workflows.models import current_model
-from fair_strategy.workflows.pipeline import Pace, pace_on
+from fair_strategy.workflows.pace import Pace, pace_on
 from fair_strategy.workflows.study import open_study
 
 

@@ -31,7 +31,8 @@ from fair_strategy.config import StudySettings
 from fair_strategy.data.synthetic.head import HeadParameters, draw_head, render_head
 from fair_strategy.data.volumes import Volume, read_image, read_mask, write_image, write_mask
 from fair_strategy.learning.checkpoint import Model, load_model
-from fair_strategy.learning.inference import Prediction, half, predict
+from fair_strategy.learning.inference import predict
+from fair_strategy.learning.prediction import Prediction, half
 from fair_strategy.metrics.overlap import dice
 from fair_strategy.store.prediction_format import pack
 from fair_strategy.workflows.assessment import assess

@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 
 from fair_strategy.data.volumes import Volume
-from fair_strategy.learning.inference import Prediction
+from fair_strategy.learning.prediction import Prediction
 from fair_strategy.metrics.checks import bounding_box
 
 # The area smooths the mask and the region grows it: both reach so many voxels beyond it.

@@ -22,7 +22,8 @@ from fair_strategy.data import bids
 from fair_strategy.data.cohort import load_cohort
 from fair_strategy.data.volumes import read_image, read_mask, to_ras
 from fair_strategy.learning.checkpoint import load_model
-from fair_strategy.learning.inference import Prediction, predict
+from fair_strategy.learning.inference import predict
+from fair_strategy.learning.prediction import Prediction
 from fair_strategy.metrics.overlap import dice
 from fair_strategy.workflows.assessment import assess
 

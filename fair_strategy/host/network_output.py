@@ -10,7 +10,7 @@ from monailabel.tasks.infer.basic_infer import BasicInferTask, CallBackTypes
 from numpy.typing import NDArray
 
 from fair_strategy.acquisition.entropy import predictive_entropy
-from fair_strategy.learning.inference import Prediction
+from fair_strategy.learning.prediction import Prediction
 
 Activation = Literal["softmax", "sigmoid", "none"]
 ACTIVATIONS = ("softmax", "sigmoid", "none")

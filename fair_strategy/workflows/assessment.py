@@ -12,7 +12,7 @@ from fair_strategy.acquisition.roi import region_of_interest
 from fair_strategy.config import StudySettings
 from fair_strategy.data.grids import spacing_mm
 from fair_strategy.learning.grids import box_grid
-from fair_strategy.learning.inference import Prediction
+from fair_strategy.learning.prediction import Prediction
 from fair_strategy.metrics.checks import bounding_box
 from fair_strategy.metrics.overlap import volume_mm3
 from fair_strategy.metrics.surface import surface_area_mm2

@@ -15,12 +15,14 @@ from fair_strategy.data.cohort import Cohort, CohortError
 from fair_strategy.data.grids import VolumeError
 from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
-from fair_strategy.learning.inference import Prediction
+from fair_strategy.learning.prediction import Prediction
 from fair_strategy.workflows.assessment import Assessment, assess
 from fair_strategy.workflows.executors import Killed, Workers, as_finished
+from fair_strategy.workflows.flow import Why
 from fair_strategy.workflows.models import ModelFile
 from fair_strategy.workflows.outcomes import predict_volume, read_scan, too_large_is_told
-from fair_strategy.workflows.pipeline import Pipeline, Why, pace_on
+from fair_strategy.workflows.pace import pace_on
+from fair_strategy.workflows.pipeline import Pipeline
 from fair_strategy.workflows.study import score_settings_hash
 from fair_strategy.workflows.tables import COLUMNS, ENTROPIES, NO_SCANS, read_scores
 from fair_strategy.workflows.work import Work

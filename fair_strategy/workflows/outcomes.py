@@ -14,7 +14,8 @@ from fair_strategy.config import StudySettings
 from fair_strategy.data.grids import VolumeError
 from fair_strategy.data.volumes import Volume, read_image
 from fair_strategy.learning.checkpoint import Model
-from fair_strategy.learning.inference import Prediction, half, predict
+from fair_strategy.learning.inference import predict
+from fair_strategy.learning.prediction import Prediction, half
 from fair_strategy.store import predictions, scores
 from fair_strategy.store.predictions import StoredPrediction
 from fair_strategy.store.scores import ScoreRecord

@@ -10,12 +10,13 @@ from itertools import chain, takewhile
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
-from fair_strategy.learning.inference import Prediction
+from fair_strategy.learning.prediction import Prediction
 from fair_strategy.store import cases, predictions, scores
 from fair_strategy.store.cases import CaseRecord
 from fair_strategy.store.predictions import StoredPrediction
 from fair_strategy.workflows.attempts import DEATHS, Attempts, reason
 from fair_strategy.workflows.executors import Killed, Workers, as_finished
+from fair_strategy.workflows.flow import Why
 from fair_strategy.workflows.models import ModelFile, current_model, current_model_file
 from fair_strategy.workflows.outcomes import (
     Outcome,
@@ -25,7 +26,8 @@ from fair_strategy.workflows.outcomes import (
     read_scan,
     reduced,
 )
-from fair_strategy.workflows.pipeline import Pipeline, Why, pace_on
+from fair_strategy.workflows.pace import pace_on
+from fair_strategy.workflows.pipeline import Pipeline
 from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import Study, StudyError
 from fair_strategy.workflows.threads import one_forward_pass
@@ -59,7 +61,7 @@ def score_study(
 ) -> ScoringReport:
     """Score every case that the current model has not scored yet, each committed as it comes.
 
-    On a GPU scans come in batches, on a CPU several go side by side, see pipeline.pace_on.
+    On a GPU scans come in batches, on a CPU several go side by side, see pace.pace_on.
 
     An unreadable volume is noted with its case and left out; the run goes on. One that a PACS
     does not send stays unscored, for a later run; after three in a row the run ends.

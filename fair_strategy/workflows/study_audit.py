@@ -22,7 +22,7 @@ from fair_strategy.data.volumes import (
     write_image,
     write_mask,
 )
-from fair_strategy.learning.inference import Prediction
+from fair_strategy.learning.prediction import Prediction
 from fair_strategy.store import scores
 from fair_strategy.workflows.audit.audit import Audit, Source, run_audit
 from fair_strategy.workflows.audit.settings import RANKED_FROM, AuditSettings

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from fair_strategy.store.cases import CaseRecord
+from fair_strategy.workflows.flow import Why
 from fair_strategy.workflows.outcomes import Outcome, keep
-from fair_strategy.workflows.pipeline import Why
 from fair_strategy.workflows.study import Study
 
 Found = tuple[CaseRecord, Outcome | Why]

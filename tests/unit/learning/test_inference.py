@@ -10,9 +10,10 @@ from torch import nn
 
 from fair_strategy.acquisition.entropy import mutual_information, predictive_entropy
 from fair_strategy.data.volumes import Volume
-from fair_strategy.learning import inference
-from fair_strategy.learning.inference import finish, predict, seek, segment
+from fair_strategy.learning import steps
+from fair_strategy.learning.inference import predict
 from fair_strategy.learning.localisation import Location, locate, overview
+from fair_strategy.learning.steps import aim, finish, localise, look, segment
 
 from .conftest import blob, tiny_model
 
@@ -42,9 +43,11 @@ def bright(*, localiser: bool = False, window=(24, 24, 24)):
 
 def batched(model, volumes):
     """Predictions of several scans that went through the network together."""
-    sought = [seek(model, volume) for volume in volumes]
-    found = segment(model, sought)
-    return [finish(model, *each) for each in zip(sought, found, strict=True)]
+    looked = [look(model, volume) for volume in volumes]
+    found = localise(model, looked)
+    aimed = [aim(model, *each) for each in zip(looked, found, strict=True)]
+    maps = segment(model, aimed)
+    return [finish(model, *each) for each in zip(aimed, maps, strict=True)]
 
 
 def whole_mask(prediction) -> np.ndarray:
@@ -140,9 +143,8 @@ def test_what_a_batch_overflows_is_segmented_alone():
 
     model = dataclasses.replace(tiny_model(window=(24, 24, 24)), network=Overflowing())
     scans = [blob(seed=n, radius=3.0 + n)[0] for n in range(3)]
-    assert not any(
-        s.maps[0].isfinite().all() for s in segment(model, [seek(model, v) for v in scans])
-    )
+    aimed = [aim(model, look(model, scan), None) for scan in scans]
+    assert not any(found.maps[0].isfinite().all() for found in segment(model, aimed))
     for ours, scan in zip(batched(model, scans), scans, strict=True):
         np.testing.assert_array_equal(ours.probability, predict(model, scan).probability)
 
@@ -153,7 +155,7 @@ def test_a_sure_localiser_is_overruled_by_a_window_that_does_not_show_the_struct
 ):
     image, label = blob(shape=(70, 50, 40), centre=(20, 25, 20), radius=8)
     wrong = image.affine[:3, :3] @ [20.0 + away_mm, 25.0, 20.0] + image.affine[:3, 3]
-    monkeypatch.setattr(inference, "locate", lambda *_: Location(wrong, 0.95))
+    monkeypatch.setattr(steps, "_route", lambda *_: (Location(wrong, 0.95), "localised"))
     model = bright(localiser=True)
     model.network.sharpness.fill_(60.0)
     black = (label.array > 0).astype(np.float32)
@@ -245,7 +247,7 @@ def test_passes_are_repeatable_and_their_spread_is_the_mutual_information():
 def test_mutual_information_agrees_with_the_definition(monkeypatch):
     image, _ = blob()
     drawn = [torch.rand(1, 24, 24, 24, generator=torch.Generator().manual_seed(s)) for s in (0, 1)]
-    monkeypatch.setattr("fair_strategy.learning.inference.foreground_maps", lambda *_, **__: drawn)
+    monkeypatch.setattr("fair_strategy.learning.steps.foreground_maps", lambda *_, **__: drawn)
     prediction = predict(bright(), image, passes=2)
     p = np.stack([d[0, 2:22, 2:22, 2:22].numpy() for d in drawn]).astype(np.float64)
     expected = mutual_information(np.stack([1 - p, p], axis=1))

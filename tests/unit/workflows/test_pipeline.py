@@ -12,14 +12,23 @@ from fair_strategy.config import StudySettings
 from fair_strategy.data.cohort import load_cohort
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
 from fair_strategy.data.grids import VolumeError
-from fair_strategy.learning import inference
+from fair_strategy.learning import steps
 from fair_strategy.store import cases, predictions, scores
-from fair_strategy.workflows import executors, folder, models, outcomes, pipeline, scoring
+from fair_strategy.workflows import (
+    batches as of_batches,
+    executors,
+    folder,
+    models,
+    outcomes,
+    pace,
+    scoring,
+)
 from fair_strategy.workflows.attempts import Attempts
 from fair_strategy.workflows.folder import score_folder
 from fair_strategy.workflows.intake import refresh
 from fair_strategy.workflows.models import current_model
-from fair_strategy.workflows.pipeline import ONE_BY_ONE, Pace, Pipeline, pace_on
+from fair_strategy.workflows.pace import ONE_BY_ONE, Pace, pace_on
+from fair_strategy.workflows.pipeline import Pipeline
 from fair_strategy.workflows.scoring import score_study
 from fair_strategy.workflows.tables import ENTROPIES, read_scores
 
@@ -28,14 +37,14 @@ from fair_strategy.workflows.tables import ENTROPIES, read_scores
 def batches(monkeypatch):
     """Scoring in batches of three; how many volumes went into each."""
     sizes: list[int] = []
-    real = inference.unchecked_maps
+    real = steps.unchecked_maps
 
     def counted(network, windows):
         sizes.append(len(windows))
         return real(network, windows)
 
     monkeypatch.setattr(scoring, "pace_on", lambda *_: Pace(batch=3, threads=2))
-    monkeypatch.setattr(inference, "unchecked_maps", counted)
+    monkeypatch.setattr(steps, "unchecked_maps", counted)
     return sizes
 
 
@@ -102,7 +111,7 @@ def test_while_the_network_computes_others_are_made_ready_and_finished(
     make_study, monkeypatch, batches
 ):
     study = make_study("AABBABABB")
-    begun = {"seek": 0, "network": 0, "finish": 0}
+    begun = {"look": 0, "aim": 0, "network": 0, "finish": 0}
     changed = threading.Condition()
 
     def begin(name):
@@ -125,9 +134,15 @@ def test_while_the_network_computes_others_are_made_ready_and_finished(
         monkeypatch.setattr(module, function, work)
 
     # Three batches of three: each waits for the next one's beginnings.
-    step(pipeline, "seek", "seek", lambda _: None)
-    step(inference, "unchecked_maps", "network", lambda n: see("seek", min(9, 3 * n + 6)))
-    step(pipeline, "finish", "finish", lambda n: see("network", min(3, n // 3 + 2)))
+    step(of_batches, "look", "look", lambda _: None)
+    step(of_batches, "aim", "aim", lambda n: see("network", n // 3))
+    step(
+        steps,
+        "unchecked_maps",
+        "network",
+        lambda n: [see(name, min(9, 3 * n + 6)) for name in ("look", "aim")],
+    )
+    step(of_batches, "finish", "finish", lambda n: see("network", min(3, n // 3 + 2)))
     assert score_study(study).scored == 9
     assert batches == [3, 3, 3]
 
@@ -180,7 +195,7 @@ def test_what_a_batch_cannot_take_is_tried_one_by_one(make_study, monkeypatch, b
             raise torch.OutOfMemoryError("this one does not fit either")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(pipeline, "segment", full)
+    monkeypatch.setattr(of_batches, "segment", full)
     monkeypatch.setattr(outcomes, "predict", too_large_at_first)
     report = score_study(study)
     assert report.scored == 2
@@ -236,14 +251,14 @@ def test_an_error_of_no_volume_ends_a_run_after_what_came_before_it(
     assert "sub-05_T1w" not in kept
 
 
-@pytest.mark.parametrize("where", ["seek", "segment", "finish"])
+@pytest.mark.parametrize("where", ["look", "localise", "aim", "segment", "finish"])
 def test_a_lost_gpu_is_held_against_no_volume(make_study, monkeypatch, batches, where):
     study = make_study("AABBABA")
 
     def lost(*_, **__):
         raise torch.AcceleratorError("unspecified launch failure")
 
-    monkeypatch.setattr(pipeline, where, lost)
+    monkeypatch.setattr(of_batches, where, lost)
     with pytest.raises(torch.AcceleratorError, match="launch failure"):
         score_study(study)
     monkeypatch.undo()
@@ -385,13 +400,13 @@ def test_a_folder_is_scored_side_by_side_too(make_study, model_file, tmp_path, l
 
 def test_how_a_cpu_and_a_gpu_take_scans(two_threads, monkeypatch):
     one_pass, dropout = StudySettings(), StudySettings(passes=5)
-    monkeypatch.setattr(pipeline, "memory_bytes", lambda: 64 * 1024**3)
+    monkeypatch.setattr(pace, "memory_bytes", lambda: 64 * 1024**3)
     assert pace_on(torch.device("cpu"), one_pass) == Pace(lanes=2)
     assert pace_on(torch.device("cpu"), dropout) == ONE_BY_ONE
     assert pace_on(torch.device("cuda"), one_pass).batch > 1
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     assert pace_on(torch.device("cpu"), one_pass) == Pace(lanes=8)
-    monkeypatch.setattr(pipeline, "memory_bytes", lambda: 1024**3)
+    monkeypatch.setattr(pace, "memory_bytes", lambda: 1024**3)
     assert pace_on(torch.device("cpu"), one_pass) == Pace(lanes=1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert pace_on(torch.device("cpu"), one_pass) == ONE_BY_ONE
