@@ -187,6 +187,7 @@ class FairAppMixin(_Base):
         server.bring_up(self.study)
         self._background = server.background_of(self.study, self.host_settings)
         super().on_init_complete()
+        worker.spare_collector()
         self._background.start()
         server.announce(app, monailabel_settings.MONAI_LABEL_SERVER_PORT)
 

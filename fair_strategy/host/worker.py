@@ -102,8 +102,9 @@ def step_back_beside_a_server() -> None:
 def spare_collector() -> None:
     """Load torch and what needs it, and keep all that out of garbage collection.
 
-    It stays until the process ends. To look through its half a million objects takes 0.3 s each
-    time, and the thousands of rows of the plans that end a scoring provoke that.
+    It stays until the process ends. To look through its half a million objects takes 0.3 to 0.7 s
+    each time: the thousands of rows of the plans that end a scoring provoke that, and in a server
+    all readers wait for it.
     """
     from fair_strategy.workflows import upkeep  # noqa: F401
 

@@ -23,7 +23,7 @@ from fair_strategy.data.volumes import read_image, read_mask
 from fair_strategy.host.worker import NICENESS
 from fair_strategy.workflows.planning import offered
 from tests.app import cohorts
-from tests.app.serving import ROOT, application, launch, wait_for
+from tests.app.serving import ROOT, application, launch, serve, wait_for
 
 SHOWN = {
     "id", "path", "name", "PatientID", "strategy", "served_by",
@@ -338,6 +338,17 @@ def test_several_workers_are_refused_with_a_sentence_and_their_supervisor_ends(t
     )
     assert done.returncode == -signal.SIGTERM
     assert "--workers 2 or more: one study has one server with one worker" in done.stderr
+
+
+def test_what_a_server_has_loaded_is_kept_out_of_garbage_collection(tmp_path):
+    cohorts.write_cohort(tmp_path / "studies", per_group=1)
+    main = application(tmp_path) / "main.py"
+    note = "import atexit, gc\nfrom pathlib import Path\n"
+    note += "atexit.register(lambda: Path('kept').write_text(str(gc.get_freeze_count())))\n"
+    main.write_text(main.read_text() + note)
+    with serve(tmp_path, "--conf", "enable_background", "false"):
+        pass
+    assert int((tmp_path / "kept").read_text()) > 200_000
 
 
 def test_an_unknown_option_ends_the_start_and_lists_the_good_ones(tmp_path):
