@@ -6,7 +6,8 @@
 The service at its GPU's pace, but with networks that wait instead of computing: as long as is asked
 for a scan, one batch or overview at a time, the cores being free meanwhile. Then they answer what
 the real networks did. The *bare* rate is that of such passes alone, in batches; beside it
-`score_study` with the same networks, from files to committed scores. The time is divided among
+`score_study` with the same networks, from files to committed scores, and the share of its time in
+which a pass was under way. The time is divided among
 localiser and segmenter by their floating-point operations, which are counted. What a GPU adds,
 copies to and fro and kernels that are launched, is not in it. --out replaces the table in a page.
 """
@@ -68,13 +69,14 @@ def measured(root: Path, cohort: Path, copies: int, pass_ms: Sequence[float]) ->
     )
     names = [
         "a pass, ms a scan", "bare, scans a second", "`score_study`, scans a second",
-        "**`score_study` / bare**", "CPU-ms a scan",
+        "**`score_study` / bare**", "passes under way", "CPU-ms a scan",
     ]  # fmt: skip
     return "\n\n".join(
         [
             f"{len(paths)} scans; {os.cpu_count()} cores; average load over five minutes "
-            f"{os.getloadavg()[1]:.1f}; batches of {GPU.batch}, {GPU.threads} threads that make "
-            f"ready and as many that finish. 10^9 floating-point operations a scan: {counted}.",
+            f"{os.getloadavg()[1]:.1f}; batches of {GPU.batch}, {GPU.threads} threads that "
+            "read and as many that cut and finish. 10^9 floating-point operations a scan: "
+            f"{counted}.",
             table(names, rows),
         ]
     )
@@ -136,7 +138,7 @@ def row_of(
     rate = 1 / spent.wall
     return [
         f"{pass_s * 1000:g}", f"{bare:.1f}", f"{rate:.1f}",
-        f"{rate / bare:.0%}", f"{spent.cpu * 1000:.0f}",
+        f"{rate / bare:.0%}", f"{rate * pass_s:.0%}", f"{spent.cpu * 1000:.0f}",
     ]  # fmt: skip
 
 

@@ -4,15 +4,16 @@
 
 On the same scans, in copies so that the start does not count: *reading* alone in as many threads as
 the service has; the *bare* passes of the networks, on the very inputs that these scans give them,
-in batches and half precision as the service computes them; and `score_study`, from files to
-committed scores. Without a GPU nothing is measured, unless --device cpu asks for the same on the
-processor, one scan at a time. --out replaces the table in a page.
+in batches, the segmenter's in half precision, as the service computes them; and `score_study`, from
+files to committed scores. Without a GPU nothing is measured, unless --device cpu asks for the same
+on the processor. --out replaces the table in a page.
 """
 
 import argparse
 import os
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -118,21 +119,21 @@ def readers(pace: Pace) -> int:
 
 def bare_rate(model: Model, paths: list[Path], pace: Pace, times: int) -> float:
     """Scans a second through the networks alone, inputs lying on the device."""
-    inputs = [given for path in paths for given in passes_inputs(model, read_image(path))]
-    batches: list[tuple[nn.Module, torch.Tensor]] = []
-    for network in {id(network): network for network, _ in inputs}.values():
-        own = [given for found, given in inputs if found is network]
-        # An overview has the size of its scan; windows are all alike.
-        together = pace.batch if len({tuple(given.shape[1:]) for given in own}) == 1 else 1
-        batches += [
-            (network, torch.cat(own[first : first + together]))
-            for first in range(0, len(own), together)
-        ]
+    alike: defaultdict[tuple[int, ...], list[tuple[nn.Module, torch.Tensor]]] = defaultdict(list)
+    for path in paths:
+        for network, given in passes_inputs(model, read_image(path)):
+            alike[id(network), *given.shape[1:]].append((network, given))
+    batches = [
+        (group[0][0], torch.cat([given for _, given in group[first : first + pace.batch]]))
+        for group in alike.values()
+        for first in range(0, len(group), pace.batch)
+    ]
 
     def once() -> None:
         kind = model.device.type
-        with torch.inference_mode(), torch.autocast(kind, torch.float16, enabled=kind == "cuda"):
-            for network, given in batches:
+        for network, given in batches:
+            half = kind == "cuda" and network is model.network
+            with torch.inference_mode(), torch.autocast(kind, torch.float16, enabled=half):
                 network(given)
 
     def all_times() -> None:

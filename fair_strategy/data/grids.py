@@ -22,6 +22,10 @@ class VolumeError(ValueError):
     """A volume cannot be used; the sentence names the file or the grid, and what is wrong."""
 
 
+class NoRoom(VolumeError):
+    """There may have been no memory for a volume: where others took it, it is worth another try."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reorientation:
     """The way back from RAS to the storage order of a grid: axes permuted, then some flipped."""

@@ -51,7 +51,7 @@ def score(study: Study) -> dict[str, Any]:
     from fair_strategy.workflows.upkeep import score_and_plan
 
     # Threads of one forward pass wait for each other: where readers and a training have the cores,
-    # two take ten times the CPU time of one. Scans side by side do not, see pipeline.pace_on.
+    # two take ten times the CPU time of one. Scans side by side do not, see pace.pace_on.
     on_cpu = (study.device or "cpu") == "cpu"
     torch.set_num_threads(spare_cores() if on_cpu and study.settings.passes == 1 else 1)
     with exclusive(study.state_dir, "score"):

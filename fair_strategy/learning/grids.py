@@ -82,7 +82,6 @@ def draw(
     target: Grid,
     *,
     outside: Outside = "zeros",
-    device: str | torch.device = "cpu",
 ) -> torch.Tensor:
     """One image onto another grid: cut out, averaged where that grid is coarser, interpolated.
 
@@ -95,7 +94,6 @@ def draw(
         affine: 4x4, its voxel -> RAS mm.
         target: the wanted grid.
         outside: what stands where the image ends: 0, or its outermost voxel drawn out.
-        device: where the result goes.
     Returns:
         (1, *target.shape), float32.
     """
@@ -104,7 +102,7 @@ def draw(
     part = block_means(array[box], factors)
     blocks = np.diag([*np.array(factors, dtype=np.float64), 1.0])
     blocks[:3, 3] = (np.array(factors) - 1) / 2
-    image = torch.from_numpy(part)[None].to(device)
+    image = torch.from_numpy(part)[None]
     return resample(image, box_grid(box, affine).affine @ blocks, target, outside=outside)
 
 

@@ -53,13 +53,12 @@ def overview(
     *,
     spacing_mm: float = OVERVIEW_MM,
     multiple: int = 1,
-    device: str | torch.device = "cpu",
 ) -> Overview:
     """The volume (I, J, K) at `spacing_mm`, every side a multiple of `multiple` voxels."""
     i, j, k = array.shape
     corners = Grid((i, j, k), affine).corners_mm
     grid = covering_grid(corners.min(0), corners.max(0), spacing_mm, multiple=multiple)
-    image = draw(array, affine, grid, device=device)
+    image = draw(array, affine, grid)
     filled = _layer_counts(image[0] != 0)
     if not filled[0].any():
         return Overview(image, grid, corners.min(0), corners.max(0), None)

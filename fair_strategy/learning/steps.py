@@ -1,7 +1,8 @@
 """The steps from a scan to its prediction: what a network does is apart from all else.
 
 `look`, `localise`, `aim`, `segment`, `finish`: the second and the fourth are passes of a network,
-over one scan or over several at once; the others take one scan and are for any thread.
+over one scan or over several at once; the others take one scan, are computed in the memory and are
+for any thread.
 
 Localise, then segment: an overview of the scan at 4 mm goes through the localiser; one window of
 the segmenter at the place found does the rest. Without a localiser, without trust in what it
@@ -44,6 +45,7 @@ from fair_strategy.learning.localisation import (
     overview_multiple,
 )
 from fair_strategy.learning.prediction import Prediction, Route
+from fair_strategy.learning.transfer import Arriving, sent
 from fair_strategy.learning.transforms import normalise
 from fair_strategy.learning.windows import filled, foreground_maps, one_window, unchecked_maps
 
@@ -90,7 +92,7 @@ class Aimed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segmented:
-    """What the segmenter says of a region, on the model's device.
+    """What the segmenter says of a region.
 
     Attributes:
         maps: foreground probability (1, I, J, K), once a pass.
@@ -98,9 +100,13 @@ class Segmented:
         checked: False where nobody has waited for the maps to see whether they are finite.
     """
 
-    maps: list[torch.Tensor]
-    collected: list[torch.Tensor]
+    maps: list[Arriving]
+    collected: list[Arriving]
     checked: bool
+
+    def arrived(self) -> list[torch.Tensor]:
+        """The maps, as soon as they are in the memory."""
+        return [probability.tensor() for probability in self.maps]
 
 
 def look(model: Model, volume: Volume) -> Looked:
@@ -118,13 +124,12 @@ def look(model: Model, volume: Volume) -> Looked:
             affine,
             spacing_mm=model.localiser_spacing_mm,
             multiple=overview_multiple(model.localiser_arguments),
-            device=model.device,
         )
         sought = model.localiser is not None and _windows(model, seen) > FEW_WINDOWS
         return Looked(volume, affine, seen, normalise(seen.image) if sought else None)
 
 
-def localise(model: Model, scans: Sequence[Looked]) -> list[torch.Tensor | None]:
+def localise(model: Model, scans: Sequence[Looked]) -> list[Arriving | None]:
     """The localiser's foreground probability of each overview, (1, I, J, K).
 
     Overviews of one size go through it as one batch.
@@ -132,7 +137,7 @@ def localise(model: Model, scans: Sequence[Looked]) -> list[torch.Tensor | None]
     Returns:
         None for a scan that does not ask for it.
     """
-    found: list[torch.Tensor | None] = [None] * len(scans)
+    found: list[Arriving | None] = [None] * len(scans)
     alike: defaultdict[tuple[int, ...], list[tuple[int, torch.Tensor]]] = defaultdict(list)
     for number, scan in enumerate(scans):
         if scan.asks is not None:
@@ -140,13 +145,14 @@ def localise(model: Model, scans: Sequence[Looked]) -> list[torch.Tensor | None]
     if model.localiser is not None:
         with torch.inference_mode():
             for asked in alike.values():
-                answers = foreground(model.localiser(torch.stack([asks for _, asks in asked])))
+                together = sent(torch.stack([asks for _, asks in asked]), model.device)
+                answers = foreground(model.localiser(together))
                 for (number, _), answer in zip(asked, answers, strict=True):
-                    found[number] = answer
+                    found[number] = Arriving.of(answer)
     return found
 
 
-def aim(model: Model, scan: Looked, probability: torch.Tensor | None) -> Aimed:
+def aim(model: Model, scan: Looked, probability: Arriving | None) -> Aimed:
     """The region that is to be segmented.
 
     Args:
@@ -182,17 +188,21 @@ def finish(
         passes, seed: as for segment.
     """
     with torch.inference_mode():
-        if not found.checked and not found.maps[0].isfinite().all():
+        maps = found.arrived()
+        if not found.checked and not maps[0].isfinite().all():
             found = _alone(model, scan, passes, seed)
-        if scan.route == "localised" and not _shows_structure(found.maps, model.spacing_mm):
+            maps = found.arrived()
+        if scan.route == "localised" and not _shows_structure(maps, model.spacing_mm):
             scan = _region(model, scan.looked, scan.location, "sliding")
             found = _alone(model, scan, passes, seed)
-        return _in_own_grid(found, scan, model.window)
+            maps = found.arrived()
+        features = mean_features([level.tensor() for level in found.collected])
+        return _in_own_grid(maps, features, scan, model.window)
 
 
-def _route(model: Model, scan: Looked, probability: torch.Tensor | None) -> tuple[Location, Route]:
+def _route(model: Model, scan: Looked, probability: Arriving | None) -> tuple[Location, Route]:
     if probability is not None:
-        location = heaviest(probability[0].cpu().numpy(), scan.seen.grid)
+        location = heaviest(probability.tensor()[0].numpy(), scan.seen.grid)
         return location, "localised" if location.trust >= MINIMUM_TRUST else "sliding"
     middle = (scan.seen.low_mm + scan.seen.high_mm) / 2
     nothing_to_find = _windows(model, scan.seen) <= FEW_WINDOWS
@@ -203,16 +213,18 @@ def _region(model: Model, scan: Looked, location: Location, route: Route) -> Aim
     grid = snapped(_segmented_grid(model, scan.seen, location, route), scan.affine)
     # A field of view that ends in tissue is drawn out: a black wall beside the structure
     # costs 0.1 of Dice. Brain-extracted scans end in zeros anyway.
-    region = draw(scan.volume.array, scan.affine, grid, outside="border", device=model.device)
+    region = draw(scan.volume.array, scan.affine, grid, outside="border")
     window = one_window(model, region)
     in_a_batch = window is not None and bool(filled(window[None])[0])
     return Aimed(scan, location, route, grid, region, window, in_a_batch)
 
 
 def _alone(model: Model, scan: Aimed, passes: int, seed: int) -> Segmented:
+    slides = scan.window is None
+    image = sent(scan.region if scan.window is None else scan.window, model.device)
     with collected_features() as collected:
-        maps = foreground_maps(model, scan.region, scan.window, passes=passes, seed=seed)
-    return Segmented(maps, collected, checked=True)
+        maps = foreground_maps(model, image, slides=slides, passes=passes, seed=seed)
+    return _arriving(maps, collected, checked=True)
 
 
 def _batch(model: Model, scans: Sequence[Aimed]) -> dict[int, Segmented]:
@@ -224,12 +236,19 @@ def _batch(model: Model, scans: Sequence[Aimed]) -> dict[int, Segmented]:
     }
     if not windows:
         return {}
+    together = sent(torch.stack(list(windows.values())), model.device)
     with collected_features() as collected:
-        maps = unchecked_maps(model.network, torch.stack(list(windows.values())))
+        maps = unchecked_maps(model.network, together)
     return {
-        n: Segmented([maps[row]], [level[row, None] for level in collected], checked=False)
+        n: _arriving([maps[row]], [level[row, None] for level in collected], checked=False)
         for row, n in enumerate(windows)
     }
+
+
+def _arriving(
+    maps: list[torch.Tensor], collected: list[torch.Tensor], *, checked: bool
+) -> Segmented:
+    return Segmented([*map(Arriving.of, maps)], [*map(Arriving.of, collected)], checked)
 
 
 def _shows_structure(maps: list[torch.Tensor], spacing_mm: float) -> bool:
@@ -238,7 +257,7 @@ def _shows_structure(maps: list[torch.Tensor], spacing_mm: float) -> bool:
     The localiser can be sure and wrong; the segmenter, which sees the place at full resolution,
     then finds nothing or a piece at the rim.
     """
-    mask = (_mean(maps)[0] >= 0.5).cpu().numpy()
+    mask = (_mean(maps)[0] >= 0.5).numpy()
     # argwhere, but ten times as fast on few voxels of many
     voxels = np.stack(np.unravel_index(np.flatnonzero(mask), mask.shape), axis=1)
     if len(voxels) * spacing_mm**3 < LEAST_MM3:
@@ -262,12 +281,14 @@ def _segmented_grid(model: Model, seen: Overview, location: Location, route: Rou
     return covering_grid(seen.low_mm, seen.high_mm, model.spacing_mm)
 
 
-def _in_own_grid(found: Segmented, scan: Aimed, window: Shape) -> Prediction:
+def _in_own_grid(
+    maps: list[torch.Tensor], features: NDArray[np.float32] | None, scan: Aimed, window: Shape
+) -> Prediction:
     i, j, k = scan.looked.volume.array.shape
-    maps, grid, affine = found.maps, scan.grid, scan.looked.affine
+    grid, affine = scan.grid, scan.looked.affine
     box = box_around(_kept(maps, grid, window).corners_mm, (i, j, k), affine)
     own = box_grid(box, affine)
-    drawn = [resample(m, grid.affine, own)[0].clamp(0, 1).cpu().numpy() for m in maps]
+    drawn = [resample(m, grid.affine, own)[0].clamp(0, 1).numpy() for m in maps]
     probability, information = drawn[0], None
     if len(drawn) > 1:
         probability = np.mean(drawn, axis=0, dtype=np.float32)
@@ -282,7 +303,7 @@ def _in_own_grid(found: Segmented, scan: Aimed, window: Shape) -> Prediction:
         route=scan.route,
         trust=scan.location.trust,
         head_centre_mm=scan.looked.seen.head_centre_mm,
-        features=mean_features(found.collected),
+        features=features,
     )
 
 
@@ -296,7 +317,7 @@ def _kept(maps: list[torch.Tensor], grid: Grid, window: Shape) -> Grid:
         return grid
     low, high = grid.corners_mm.min(0), grid.corners_mm.max(0)
     coarse = covering_grid(low, high, COARSE_MM)
-    probability = draw(_mean(maps)[0].cpu().numpy(), grid.affine, coarse)[0].numpy()
+    probability = draw(_mean(maps)[0].numpy(), grid.affine, coarse)[0].numpy()
     centre = heaviest(probability, coarse).centre_mm
     around = window_grid(centre, window, float(grid.affine[0, 0]))
     return box_grid(box_around(around.corners_mm, grid.shape, grid.affine), grid.affine)

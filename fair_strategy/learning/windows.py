@@ -20,20 +20,21 @@ _ONE_STOCHASTIC_RUN = threading.Lock()
 
 
 def foreground_maps(
-    model: Model, region: torch.Tensor, window: torch.Tensor | None, *, passes: int, seed: int
+    model: Model, image: torch.Tensor, *, slides: bool, passes: int, seed: int
 ) -> list[torch.Tensor]:
-    """Foreground probability (1, I, J, K) of a region (1, I, J, K), once a pass.
+    """Foreground probability (1, I, J, K) of an image (1, I, J, K), once a pass.
 
     Args:
-        window: the same, normalised, if it is one window; None: a window slides over the region.
+        image: a region in the scan's own units, over which a window slides; or one window,
+            normalised.
         passes: 1 is deterministic; more are passes with dropout.
         seed: of the dropout.
     """
 
     def run(network: nn.Module) -> list[torch.Tensor]:
-        if window is None:
-            return _slide(model, network, region, passes)
-        return _one_window(network, window, passes)
+        if slides:
+            return _slide(model, network, image, passes)
+        return _one_window(network, image, passes)
 
     if passes == 1:
         return run(model.network)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -28,7 +28,8 @@ from fair_strategy.learning.steps import (
     look,
     segment,
 )
-from fair_strategy.workflows.flow import R, Scan, T, Why, ahead, in_order, result_or_why
+from fair_strategy.learning.transfer import Arriving
+from fair_strategy.workflows.flow import Again, R, Scan, T, Why, ahead, in_order, result_or_why
 from fair_strategy.workflows.outcomes import blamed_on, first_line
 from fair_strategy.workflows.pace import Pace
 
@@ -52,28 +53,39 @@ class Batches(Generic[Scan, R]):
     def run(self, scans: Iterable[Scan], pace: Pace) -> Generator[tuple[Scan, R | Why]]:
         """What becomes of each scan, in their order.
 
-        A batch that fails fails for each of its scans.
+        What a batch cannot take, be it for one of its scans or for all together, is asked for one
+        by one.
 
         Raises:
             Exception: what is nobody's volume's, after all that was begun before it.
         """
         with (
-            closing(ahead(self._looked, scans, pace.threads, pace.batch)) as looked,
             ThreadPoolExecutor(pace.threads) as pool,
+            closing(ahead(self._looked, scans, pace.threads, pace.batch)) as looked,
         ):
             batches = iter(lambda: list(islice(looked, pace.batch)), [])
-            yield from in_order(self._begun(batches, pool), pace.batch)
+            try:
+                yield from in_order(self._begun(batches, pool), pace.batch)
+            finally:  # nobody waits for what is not wanted any more
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def _begun(
         self, batches: Iterable[Batch[Scan]], pool: Executor
     ) -> Iterator[tuple[Scan, Future[R | Why]]]:
         # Aimed while the one before is segmented, so that the network does not wait for it.
         aimed: Batch[Scan] = []
-        for batch in chain(batches, [[]]):
-            after = self._step(localise, batch, Looked, self._aimed, pool)
-            batch.clear()  # its volumes are not needed longer than the step after
-            yield from self._step(self._segment, aimed, Aimed, self._finished, pool)
-            aimed = after
+        failed: Exception | None = None
+        try:
+            for batch in batches:
+                after = self._step(localise, batch, Looked, self._aimed, pool)
+                batch.clear()  # its volumes are not needed longer than the step after
+                yield from self._step(self._segment, aimed, Aimed, self._finished, pool)
+                aimed = after
+        except Exception as error:
+            failed = error
+        yield from self._step(self._segment, aimed, Aimed, self._finished, pool)
+        if failed is not None:
+            raise failed
 
     def _step(
         self,
@@ -94,16 +106,20 @@ class Batches(Generic[Scan, R]):
     def _answers(
         self, ask: Callable[[Model, list[S]], Sequence[A]], batch: list[S]
     ) -> Sequence[A | str]:
+        if not batch:
+            return []
         try:
             return ask(self.model, batch)
         except torch.AcceleratorError:
             raise
         except (MemoryError, RuntimeError, ValueError) as error:
-            told = first_line(error)
-            log.warning("%d scans one by one: their batch failed: %s", len(batch), told)
-            if self.model.device.type == "cuda":
-                torch.cuda.empty_cache()
-            return [told] * len(batch)
+            told = Again(first_line(error))
+        if len(batch) == 1:
+            return [told]
+        log.warning("%d scans one by one: their batch failed: %s", len(batch), told)
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()  # here, where the error holds nothing of the batch any more
+        return [answer for item in batch for answer in self._answers(ask, [item])]
 
     def _segment(self, model: Model, scans: list[Aimed]) -> list[Segmented]:
         return segment(model, scans, passes=self.settings.passes, seed=self.settings.seed)
@@ -116,9 +132,7 @@ class Batches(Generic[Scan, R]):
 
         return result_or_why(result)
 
-    def _aimed(
-        self, scan: Scan, looked: Looked, probability: torch.Tensor | str | None
-    ) -> Aimed | Why:
+    def _aimed(self, scan: Scan, looked: Looked, probability: Arriving | str | None) -> Aimed | Why:
         if isinstance(probability, str):
             return probability
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
-from fair_strategy.data.grids import VolumeError
+from fair_strategy.data.grids import NoRoom, VolumeError
 
 
 class Named(Protocol):
@@ -24,11 +24,19 @@ Why = str | ArchiveUnavailable
 """Why a scan has no result: for good, or for now."""
 
 
+class Again(str):
+    """Why a scan has no result, which alone may have one."""
+
+    __slots__ = ()
+
+
 def result_or_why(result: Callable[[], T]) -> T | Why:
     """What the call gives, or why a scan has no result."""
     # An error that is kept holds what its frames hold, a scan that did not fit among it.
     try:
         return result()
+    except NoRoom as error:
+        return Again(error)
     except VolumeError as error:
         return str(error)
     except ArchiveUnavailable as error:

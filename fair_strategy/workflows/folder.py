@@ -54,7 +54,7 @@ def score_folder(
     In the end the rows stand in the order of the scans, whoever was first.
 
     Args:
-        workers: where scans are scored; None for this process, see pipeline.pace_on. The table is
+        workers: where scans are scored; None for this process, see pace.pace_on. The table is
             written here alone.
         progress: called with (done, total) after each scan.
     Raises:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fair_strategy.config import StudySettings
-from fair_strategy.data.grids import VolumeError
+from fair_strategy.data.grids import NoRoom, VolumeError
 from fair_strategy.data.volumes import Volume, read_image
 from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.inference import predict
@@ -71,7 +71,7 @@ def blamed_on(volume: Volume, name: str) -> Iterator[None]:
     """What the block raises is the volume's fault, and says so.
 
     Raises:
-        VolumeError: the network cannot take the volume.
+        VolumeError: the network cannot take the volume; NoRoom where it may have been the memory.
         torch.AcceleratorError: the GPU is lost, which no volume is to blame for.
     """
     try:
@@ -79,7 +79,8 @@ def blamed_on(volume: Volume, name: str) -> Iterator[None]:
     except torch.AcceleratorError:
         raise
     except (MemoryError, RuntimeError, ValueError) as error:
-        raise VolumeError(
+        kind = VolumeError if isinstance(error, ValueError) else NoRoom
+        raise kind(
             f"{name}: cannot be segmented, shape {volume.array.shape}, "
             f"voxels of {' x '.join(f'{s:.3g}' for s in volume.spacing_mm)} mm: {first_line(error)}"
         ) from error
@@ -121,11 +122,11 @@ def reduced(
 
 @contextmanager
 def too_large_is_told(name: str, prediction: Prediction) -> Iterator[None]:
-    """A MemoryError in the block is raised as a VolumeError that names the volume."""
+    """A MemoryError in the block is raised as NoRoom that names the volume."""
     try:
         yield
     except MemoryError as error:
-        raise VolumeError(f"{name}: {_TOO_LARGE}, shape {prediction.shape}") from error
+        raise NoRoom(f"{name}: {_TOO_LARGE}, shape {prediction.shape}") from error
 
 
 def keep(study: Study, outcomes: Sequence[Outcome]) -> None:
@@ -174,11 +175,11 @@ def read_scan(path: Path) -> Volume:
     """`read_image` for scoring.
 
     Raises:
-        VolumeError: also where the file is gone, or does not fit into the memory.
+        VolumeError: also where the file is gone; NoRoom where it does not fit into the memory.
     """
     try:
         return read_image(path)
     except FileNotFoundError:
         raise VolumeError(f"{path.name}: expected a scan, the file is gone") from None
     except MemoryError:
-        raise VolumeError(f"{path.name}: {_TOO_LARGE}") from None
+        raise NoRoom(f"{path.name}: {_TOO_LARGE}") from None

@@ -14,7 +14,7 @@ class Pace:
 
     Attributes:
         batch: in one batch of the network.
-        threads: that make scans ready for a batch, and as many that finish what it leaves.
+        threads: that read scans, and as many that cut and finish what goes through the networks.
         lanes: scans side by side, each from file to result in a thread of its own: then nothing of
             the above counts; 0 for no such way.
     """
@@ -29,8 +29,10 @@ ONE_BY_ONE = Pace()
 
 _MOST_THREADS = 8
 """More would wait for each other."""
+_MOST_IN_A_BATCH = 8
 _LANE_BYTES = 2 * 1024**3
-"""Memory of the machine that lets one more scan be under way: 0.3 GB of a whole head, or more."""
+"""Memory of the machine that lets one more scan be under way: 0.3 GB of a whole head, or more; or
+one more in a batch, of which four are under way that hold little more than their volume."""
 
 
 def pace_on(device: torch.device, settings: StudySettings) -> Pace:
@@ -41,7 +43,8 @@ def pace_on(device: torch.device, settings: StudySettings) -> Pace:
     other at each layer. Passes with dropout share one generator, and go one by one.
     """
     if device.type != "cpu":
-        return Pace(batch=8, threads=min(_MOST_THREADS, cores()))
+        batch = max(1, min(_MOST_IN_A_BATCH, memory_bytes() // _LANE_BYTES))
+        return Pace(batch=batch, threads=min(_MOST_THREADS, cores()))
     threads = torch.get_num_threads()
     if threads == 1 or settings.passes > 1:
         return ONE_BY_ONE

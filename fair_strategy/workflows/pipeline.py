@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Generic
 
 from fair_strategy.config import StudySettings
@@ -12,7 +13,7 @@ from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.prediction import Prediction
 from fair_strategy.workflows.batches import Batches
 from fair_strategy.workflows.executors import queued
-from fair_strategy.workflows.flow import R, Scan, Why, ahead, in_order, result_or_why
+from fair_strategy.workflows.flow import Again, R, Scan, Why, ahead, in_order, result_or_why
 from fair_strategy.workflows.outcomes import predict_volume
 from fair_strategy.workflows.pace import ONE_BY_ONE, Pace
 from fair_strategy.workflows.threads import one_thread
@@ -35,30 +36,37 @@ class Pipeline(Generic[Scan, R]):
     read: Callable[[Scan], Volume]
     reduce: Callable[[Scan, Prediction], R]
 
-    def run(self, scans: Iterable[Scan], pace: Pace) -> Generator[tuple[Scan, R | Why]]:
+    def run(
+        self,
+        scans: Iterable[Scan],
+        pace: Pace,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Generator[tuple[Scan, R | Why]]:
         """What becomes of each scan, in their order.
 
-        Where several are under way at once, one that failed is tried once more, alone, after all
-        others.
+        Where several are under way at once, one for which there may have been no memory is tried
+        once more, alone, after all others.
 
+        Args:
+            stop: asked before such a scan; True ends the run.
         Raises:
-            Exception: what is nobody's volume's, after all that was begun before it.
+            Exception: what is nobody's volume's, after all that was begun before it, but for what
+                was to be tried alone.
         """
         if pace == ONE_BY_ONE:
             yield from self._one_by_one(scans)
             return
-        failed: list[Scan] = []
+        again: list[Scan] = []
         # On one thread each, so that a scan's numbers do not depend on how many are at work.
         with one_thread():
             several = self._side_by_side if pace.lanes else self._batches().run
             with closing(several(scans, pace)) as results:
                 for scan, result in results:
-                    if isinstance(result, str):
-                        failed.append(scan)
+                    if isinstance(result, Again):
+                        again.append(scan)
                     else:
                         yield scan, result
-            # It may have been the others that left it no memory.
-            for scan in failed:
+            for scan in takewhile(lambda _: not stop(), again):
                 yield scan, self._through(scan)
 
     def _one_by_one(self, scans: Iterable[Scan]) -> Generator[tuple[Scan, R | Why]]:

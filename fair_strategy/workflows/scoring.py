@@ -160,7 +160,7 @@ def _here(
     if study.pacs is not None:  # which others ask, too
         pace = replace(pace, lanes=min(pace.lanes, _OF_A_PACS))
     if attempts.any_deaths():
-        pace = replace(pace, lanes=min(pace.lanes, 1))
+        pace = replace(pace, lanes=min(pace.lanes, 1), batch=1)
 
     def trusted() -> Iterator[CaseRecord]:
         for record in records:
@@ -180,7 +180,7 @@ def _here(
                 yield from line.run([record], pace)
 
     try:
-        for record, outcome in chain(line.run(trusted(), pace), alone()):
+        for record, outcome in chain(line.run(trusted(), pace, stop), alone()):
             attempts.end(record)
             yield record, outcome
     finally:

@@ -133,6 +133,20 @@ def test_one_batch_is_one_forward_pass_and_each_scan_keeps_its_own_features():
         np.testing.assert_allclose(ours.features, predict(model, scan).features, atol=1e-5)
 
 
+def test_overviews_of_one_size_are_one_batch_and_each_scan_keeps_its_own_place():
+    model = bright(localiser=True)
+    centres = [(15, 20, 30), (45, 40, 30), (30, 20, 45)]
+    scans = [blob(shape=(64, 64, 64), centre=centre, radius=8)[0] for centre in centres]
+    scans.insert(1, blob(shape=(64, 64, 80), centre=(30, 30, 60), radius=8)[0])
+    calls = []
+    model.localiser.register_forward_hook(lambda *a: calls.append(len(a[2])))
+    together = batched(model, scans)
+    assert sorted(calls) == [1, 3]
+    for ours, scan in zip(together, scans, strict=True):
+        alone = predict(model, scan)
+        assert (ours.route, ours.box) == (alone.route, alone.box)
+
+
 def test_what_a_batch_overflows_is_segmented_alone():
     class Overflowing(Threshold):
         """What half precision does to a batch, where nobody waits to see it."""
@@ -144,7 +158,7 @@ def test_what_a_batch_overflows_is_segmented_alone():
     model = dataclasses.replace(tiny_model(window=(24, 24, 24)), network=Overflowing())
     scans = [blob(seed=n, radius=3.0 + n)[0] for n in range(3)]
     aimed = [aim(model, look(model, scan), None) for scan in scans]
-    assert not any(found.maps[0].isfinite().all() for found in segment(model, aimed))
+    assert not any(found.arrived()[0].isfinite().all() for found in segment(model, aimed))
     for ours, scan in zip(batched(model, scans), scans, strict=True):
         np.testing.assert_array_equal(ours.probability, predict(model, scan).probability)
 

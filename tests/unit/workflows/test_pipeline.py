@@ -11,7 +11,7 @@ import torch
 from fair_strategy.config import StudySettings
 from fair_strategy.data.cohort import load_cohort
 from fair_strategy.data.dicom.errors import ArchiveUnavailable
-from fair_strategy.data.grids import VolumeError
+from fair_strategy.data.grids import NoRoom, VolumeError
 from fair_strategy.learning import steps
 from fair_strategy.store import cases, predictions, scores
 from fair_strategy.workflows import (
@@ -265,6 +265,20 @@ def test_a_lost_gpu_is_held_against_no_volume(make_study, monkeypatch, batches, 
     assert score_study(study).scored == 7
 
 
+def test_scans_that_cannot_be_listed_to_their_end_lose_nothing_of_the_batch_before(make_study):
+    study = make_study("AABBABA")
+
+    def scans():
+        yield from cases.cases(study.store)
+        raise OSError("the disk is gone")
+
+    found = scoring._pipeline(study, current_model(study)).run(scans(), Pace(batch=3, threads=2))
+    told = [next(found)[0].case_id for _ in range(3)]
+    assert told == [f"sub-0{n}_T1w" for n in (1, 2, 3)]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(found)
+
+
 def test_a_run_that_is_stopped_loses_nothing_of_what_was_begun(make_study, several):
     study = make_study("AABBABA")
     asked: list[None] = []
@@ -319,7 +333,7 @@ def test_a_scan_that_others_left_no_memory_is_scored_alone(make_study, lanes, mo
 
     def only_one_fits(path):
         if not at_once.acquire(blocking=False):
-            raise VolumeError(f"{path.name}: does not fit into the memory")
+            raise NoRoom(f"{path.name}: does not fit into the memory")
         try:
             time.sleep(0.2)
             return real(path)
@@ -331,16 +345,71 @@ def test_a_scan_that_others_left_no_memory_is_scored_alone(make_study, lanes, mo
     assert (report.scored, report.unreadable) == (4, {})
 
 
-def test_what_fails_alone_too_is_told_after_the_others(make_study, lanes):
+@pytest.mark.parametrize("pace", [Pace(batch=2, threads=2), Pace(lanes=3)])
+@pytest.mark.parametrize(
+    ("kind", "order", "read"), [(VolumeError, [1, 2, 3, 4], 4), (NoRoom, [1, 3, 4, 2], 5)]
+)
+def test_what_there_may_have_been_no_room_for_is_tried_again_and_told_after_the_others(
+    make_study, monkeypatch, pace, kind, order, read
+):
     study = make_study("AABB")
-    broken = study.images_dir / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
-    broken.write_bytes(broken.read_bytes()[:200])
-    told = []
+    real, asked = scoring.read_scan, []
+
+    def refused(path):
+        asked.append(path)
+        if "sub-02" in path.name:
+            raise kind("not this one")
+        return real(path)
+
+    monkeypatch.setattr(scoring, "read_scan", refused)
     line = scoring._pipeline(study, current_model(study))
-    records = cases.cases(study.store)
-    for record, outcome in line.run(records, Pace(lanes=3)):
-        told.append((record.case_id, isinstance(outcome, str)))
-    assert told == [(f"sub-0{n}_T1w", n == 2) for n in (1, 3, 4, 2)]
+    found = line.run(cases.cases(study.store), pace)
+    told = [(record.case_id, isinstance(outcome, str)) for record, outcome in found]
+    assert told == [(f"sub-0{n}_T1w", n == 2) for n in order]
+    assert len(asked) == read
+
+
+def test_a_run_that_is_stopped_tries_nothing_again(make_study, several, monkeypatch):
+    study = make_study("AAB")
+    asked = []
+
+    def too_large(path):
+        asked.append(path)
+        raise NoRoom("too large")
+
+    monkeypatch.setattr(scoring, "read_scan", too_large)
+    assert not score_study(study, stop=lambda: len(asked) > 2).unreadable
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_scan_that_fails_in_a_batch_fails_alone_and_in_its_turn(
+    make_study, monkeypatch, batches, passes
+):
+    study = make_study("AABBAB", passes=passes)
+    real, asked = of_batches.segment, []
+
+    def refusing(model, scans, **options):
+        asked.append(len(scans))
+        if any(scan.looked.volume is refused[0] for scan in scans):
+            raise RuntimeError("not this one")
+        return real(model, scans, **options)
+
+    refused = []
+    read = scoring.read_scan
+
+    def noted(path):
+        volume = read(path)
+        if "sub-02" in path.name and not refused:
+            refused.append(volume)
+        return volume
+
+    monkeypatch.setattr(scoring, "read_scan", noted)
+    monkeypatch.setattr(of_batches, "segment", refusing)
+    order = []
+    assert score_study(study, progress=lambda done, _: order.append(done)).scored == 6
+    assert asked == [3, 1, 1, 1, 3]  # and once more by `predict`, alone
+    assert batches == ([3] if passes == 1 else [])
 
 
 def test_torch_has_its_threads_again_after_a_run_that_failed(
@@ -374,7 +443,8 @@ def test_side_by_side_no_more_are_begun_than_can_be_under_way_soon():
     waiting.join()
 
 
-def test_a_run_that_nobody_wants_any_more_begins_nothing_else():
+@pytest.mark.parametrize("pace", [Pace(lanes=2), Pace(batch=2, threads=2)])
+def test_a_run_that_nobody_wants_any_more_begins_nothing_else(pace):
     read = []
 
     def slowly(number):
@@ -382,10 +452,10 @@ def test_a_run_that_nobody_wants_any_more_begins_nothing_else():
         time.sleep(1.0 if number else 0.0)
         raise ArchiveUnavailable("no answer")
 
-    results = Pipeline(None, StudySettings(), slowly, None).run(range(30), Pace(lanes=2))
+    results = Pipeline(None, StudySettings(), slowly, None).run(range(30), pace)
     next(results)
     results.close()
-    assert len(read) <= 3  # the first, and two at work
+    assert len(read) <= 7  # two at work; of batches the first ones, too
 
 
 def test_a_folder_is_scored_side_by_side_too(make_study, model_file, tmp_path, lanes, monkeypatch):
@@ -424,7 +494,7 @@ def test_fewer_side_by_side_where_a_pacs_sends_them_or_a_process_died(
         Attempts(study.state_dir, current_model(study).checksum).begin(record)  # and no end
     paces = []
 
-    def noted(_, scans, pace):
+    def noted(_, scans, pace, stop=None):
         paces.append(pace.lanes)
         return iter([(scan, "not read") for scan in scans])
 
