@@ -7,9 +7,9 @@ The service at its GPU's pace, but with networks that wait instead of computing:
 for a scan, one batch or overview at a time, the cores being free meanwhile. Then they answer what
 the real networks did. The *bare* rate is that of such passes alone, in batches; beside it
 `score_study` with the same networks, from files to committed scores, and the share of its time in
-which a pass was under way. The time is divided among
-localiser and segmenter by their floating-point operations, which are counted. What a GPU adds,
-copies to and fro and kernels that are launched, is not in it. --out replaces the table in a page.
+which a pass was under way. The time is divided among localiser and segmenter by their
+floating-point operations, which are counted. What a GPU adds, copies to and fro and kernels that
+are launched, is not in it. --out replaces the table in a page.
 """
 
 import argparse

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fair_strategy.data.sentences import first_line
 from fair_strategy.data.volumes import sync_folder
 from fair_strategy.learning.network import NetworkArguments, build_network
 
@@ -81,13 +82,13 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> Model:
         model = _model(document, hashlib.sha256(content).hexdigest())
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"{path}: the model's parts do not fit together ({_first_line(error)}); "
+            f"{path}: the model's parts do not fit together ({first_line(error)}); "
             "get the file again, or train a new one"
         ) from error
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"{path}: cannot be put on {device} ({_first_line(error)})") from error
+        raise ModelError(f"{path}: cannot be put on {device} ({first_line(error)})") from error
 
 
 def save_model(model: Model, target: Path, *, half: bool = True) -> str:
@@ -152,7 +153,7 @@ def _document(path: Path, content: bytes) -> dict[str, Any]:
         document = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         raise ModelError(
-            f"{path}: the file is not a model ({_first_line(error)}); give another one"
+            f"{path}: the file is not a model ({first_line(error)}); give another one"
         ) from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ModelError(
@@ -221,7 +222,3 @@ def _network(part: Mapping[str, Any]) -> tuple[NetworkArguments, nn.Module]:
     network = build_network(arguments)
     network.load_state_dict({k: v.float() for k, v in part["weights"].items()})
     return arguments, network.eval().requires_grad_(False)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from fair_strategy.config import StudySettings
+from fair_strategy.data.sentences import first_line
 from fair_strategy.data.volumes import Volume
 from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.prediction import Prediction
@@ -30,7 +31,7 @@ from fair_strategy.learning.steps import (
 )
 from fair_strategy.learning.transfer import Arriving
 from fair_strategy.workflows.flow import Again, R, Scan, T, Why, ahead, in_order, result_or_why
-from fair_strategy.workflows.outcomes import blamed_on, first_line
+from fair_strategy.workflows.outcomes import blamed_on
 from fair_strategy.workflows.pace import Pace
 
 log = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fair_strategy.config import StudySettings
 from fair_strategy.data.grids import NoRoom, VolumeError
+from fair_strategy.data.sentences import first_line
 from fair_strategy.data.volumes import Volume, read_image
 from fair_strategy.learning.checkpoint import Model
 from fair_strategy.learning.inference import predict
@@ -84,11 +85,6 @@ def blamed_on(volume: Volume, name: str) -> Iterator[None]:
             f"{name}: cannot be segmented, shape {volume.array.shape}, "
             f"voxels of {' x '.join(f'{s:.3g}' for s in volume.spacing_mm)} mm: {first_line(error)}"
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """Of what an error says, or its kind."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def outcome_of(

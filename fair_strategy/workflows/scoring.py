@@ -26,7 +26,7 @@ from fair_strategy.workflows.outcomes import (
     read_scan,
     reduced,
 )
-from fair_strategy.workflows.pace import pace_on
+from fair_strategy.workflows.pace import ONE_BY_ONE, pace_on
 from fair_strategy.workflows.pipeline import Pipeline
 from fair_strategy.workflows.sources import image_path
 from fair_strategy.workflows.study import Study, StudyError
@@ -158,9 +158,10 @@ def _here(
 
     pace = pace_on(line.model.device, study.settings)
     if study.pacs is not None:  # which others ask, too
-        pace = replace(pace, lanes=min(pace.lanes, _OF_A_PACS))
+        most = _OF_A_PACS
+        pace = replace(pace, lanes=min(pace.lanes, most), threads=min(pace.threads, most))
     if attempts.any_deaths():
-        pace = replace(pace, lanes=min(pace.lanes, 1), batch=1)
+        pace = replace(ONE_BY_ONE, lanes=min(pace.lanes, 1))
 
     def trusted() -> Iterator[CaseRecord]:
         for record in records:

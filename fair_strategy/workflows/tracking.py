@@ -8,6 +8,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from fair_strategy.data.sentences import first_line
+
 log = logging.getLogger(__name__)
 
 DATABASE = "mlflow.db"
@@ -98,5 +100,4 @@ def _said(what: str, *values: object) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        log.error(f"{what}: %s", *values, told)
+        log.error(f"{what}: %s", *values, first_line(error))

@@ -483,10 +483,18 @@ def test_how_a_cpu_and_a_gpu_take_scans(two_threads, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("pacs", "died", "expected"), [(None, False, 3), ("a PACS", False, 2), (None, True, 1)]
+    ("pace", "pacs", "died", "expected"),
+    [
+        (Pace(lanes=3), None, False, Pace(lanes=3)),
+        (Pace(lanes=3), "a PACS", False, Pace(lanes=2)),
+        (Pace(lanes=3), None, True, Pace(lanes=1)),
+        (Pace(batch=8, threads=8), None, False, Pace(batch=8, threads=8)),
+        (Pace(batch=8, threads=8), "a PACS", False, Pace(batch=8, threads=2)),
+        (Pace(batch=8, threads=8), None, True, ONE_BY_ONE),
+    ],
 )
-def test_fewer_side_by_side_where_a_pacs_sends_them_or_a_process_died(
-    make_study, monkeypatch, lanes, pacs, died, expected
+def test_fewer_at_once_where_a_pacs_sends_them_or_a_process_died(
+    make_study, monkeypatch, pace, pacs, died, expected
 ):
     study = make_study("AAB")
     if died:
@@ -495,9 +503,10 @@ def test_fewer_side_by_side_where_a_pacs_sends_them_or_a_process_died(
     paces = []
 
     def noted(_, scans, pace, stop=None):
-        paces.append(pace.lanes)
+        paces.append(pace)
         return iter([(scan, "not read") for scan in scans])
 
+    monkeypatch.setattr(scoring, "pace_on", lambda *_: pace)
     monkeypatch.setattr(Pipeline, "run", noted)
     score_study(replace(study, pacs=pacs))
     assert set(paces) == {expected}
